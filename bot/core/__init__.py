@@ -1,0 +1,1 @@
+"""What friend decides and says, free of platform types, sockets and SQL."""

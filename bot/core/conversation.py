@@ -1,0 +1,130 @@
+"""The nouns of a conversation, shared by every platform and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import quote, unquote
+
+
+class Role(StrEnum):
+    """Who spoke a turn; the values are those of the chat-completions wire."""
+
+    USER = "user"
+    FRIEND = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationKey:
+    """One memory: a channel, a thread or a direct-message channel.
+
+    `space` is the Discord guild or Slack team ("" where there is none), `thread` is "" outside
+    threads. Two messages share a history exactly when their keys are equal.
+    """
+
+    platform: str
+    space: str
+    channel: str
+    thread: str = ""
+
+    def __str__(self) -> str:
+        parts = (self.platform, self.space, self.channel, self.thread)
+        return "/".join(quote(part, safe="") for part in parts)
+
+    @classmethod
+    def parse(cls, text: str) -> ConversationKey:
+        """Read back what `str()` wrote.
+
+        Raises:
+            ValueError: `text` does not have the four parts of a key.
+        """
+        parts = [unquote(part) for part in text.split("/")]
+        if len(parts) != 4:
+            raise ValueError(f"not a conversation key: {text!r}")
+        return cls(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody on a platform; `id` is the platform's, `name` is what others see."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """A message as a platform saw it, markup resolved.
+
+    Attributes:
+        event_id: unique on its platform for the message (not for its delivery), so that a
+            redelivered event is recognised.
+        text: what was said, with friend's own mention taken out and other markup made readable.
+        sent_at: aware datetime, by the platform's clock.
+        address: what the platform needs to answer later, even after a restart; JSON-able strings.
+    """
+
+    event_id: str
+    conversation: ConversationKey
+    message_id: str
+    author: Person
+    text: str
+    sent_at: datetime
+    address: Mapping[str, str] = field(default_factory=dict)
+    is_direct: bool = False
+    mentions_friend: bool = False
+    replies_to_friend: bool = False
+    in_friend_thread: bool = False
+    from_bot: bool = False
+    has_attachments: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One remembered message of a conversation.
+
+    `id` grows with time within a store; `message_id` is the platform's.
+    """
+
+    id: int
+    role: Role
+    text: str
+    message_id: str
+    speaker: Person | None = None
+
+
+class ReplyState(StrEnum):
+    """Where a promised reply stands; only the first two survive a restart as work to do."""
+
+    QUEUED = "queued"
+    """Accepted; nothing has been written for it yet."""
+    POSTING = "posting"
+    """Its words are in the store; some or all of them may already be on the platform."""
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReply:
+    """A reply owed to somebody: the store's promise that it will be sent, once.
+
+    Attributes:
+        key: short (at most 20 characters of [a-z0-9]), unique; platforms derive nonces from it.
+        address: of the message to answer; see `IncomingMessage.address`.
+        turn_id: the `Turn.id` of the message to answer.
+        parts: the words to post, in order; empty while `state` is QUEUED.
+        is_apology: the parts say that something failed, and stay out of the history.
+    """
+
+    key: str
+    conversation: ConversationKey
+    author: Person
+    turn_id: int
+    address: Mapping[str, str]
+    created_at: datetime
+    state: ReplyState = ReplyState.QUEUED
+    parts: tuple[str, ...] = ()
+    is_apology: bool = False

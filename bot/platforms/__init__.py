@@ -1,0 +1,1 @@
+"""Thin adapters: each turns a platform's events into core types and carries replies back."""

@@ -1,0 +1,36 @@
+"""Every text friend itself says to a person; the rest are the model's words."""
+
+from __future__ import annotations
+
+LISTENING = "Yes? I'm listening."
+ONLY_TEXT = "I can only read text so far, not pictures or files. What is it about?"
+SPEECHLESS = "I don't know what to say to that. Could you put it another way?"
+RESET_DONE = "Done. I've put our conversation behind me; we start afresh."
+NOTHING_TO_RESET = "There is nothing to put behind us yet: we start afresh."
+NOTHING_AGAIN = "I can't find a message here to answer again."
+BEHIND = "I'm behind in this conversation; I've read your message, but can't answer it."
+SLOW_DOWN = "That's a lot for me at once. Give me a minute, then write again."
+HISTORY_DOWN = "I can't remember things just now, so I'd rather not answer. Please try again soon."
+BROKEN_OFF = "…"
+
+ABOUT = (
+    "I'm friend, a small chat companion run by an RWKV language model. Mention me, or write me "
+    "directly, and I answer. I get things wrong: don't rely on me for facts or advice. "
+    "`reset` puts our conversation behind us, `again` makes me answer once more, and "
+    "`forget me` erases what I remember of you."
+)
+
+
+def model_down(error_id: str) -> str:
+    """The one sentence for a reply that could not be made."""
+    return (
+        f"I can't think just now. I've kept your message: say `again` in a minute. ({error_id})"
+    )
+
+
+def forgot(messages: int) -> str:
+    """What a person hears after being forgotten."""
+    if messages == 0:
+        return "I had nothing of yours in my memory."
+    plural = "message" if messages == 1 else "messages"
+    return f"I've erased {messages} {plural} of yours, everywhere."

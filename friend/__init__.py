@@ -1,0 +1,1 @@
+"""The `friend` command: the one package that may import every house."""
