@@ -86,6 +86,10 @@ class Turn:
     """One remembered message of a conversation.
 
     `id` grows with time within a store; `message_id` is the platform's.
+
+    A reply stands in the conversation right after the message it answers, even when other messages
+    came in while it was being made: `answers` is that message's turn id (None for a person's turn,
+    and for a reply to a message that is gone).
     """
 
     id: int
@@ -93,6 +97,12 @@ class Turn:
     text: str
     message_id: str
     speaker: Person | None = None
+    answers: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Sort key of the turn within its conversation."""
+        return (self.id, 0) if self.answers is None else (self.answers, 1)
 
 
 class ReplyState(StrEnum):

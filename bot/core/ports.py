@@ -43,8 +43,8 @@ class Outlet(Protocol):
         """Show that friend is thinking (typing, status) until the context ends, then clear it."""
         ...
 
-    async def show(self, text: str) -> None:
-        """Offer the reply as far as it is known.
+    async def show(self, text: str) -> bool:
+        """Offer the reply as far as it is known; return whether any of it is visible by now.
 
         The platform decides whether and how often to show it; it may post a draft that `deliver`
         completes. Never raises for a failure to show: a partial view is a courtesy.
@@ -104,7 +104,11 @@ class Store(Protocol):
         ...
 
     async def window(self, conversation: ConversationKey) -> Sequence[Turn]:
-        """The turns since the last reset and from the kept window start on, oldest first."""
+        """The turns since the last reset and from the kept window start on, by `Turn.place`.
+
+        A reply (`Turn.answers` set by `finish` from the promise's `turn_id`) stands right after
+        the message it answers.
+        """
         ...
 
     async def move_window(self, conversation: ConversationKey, first_turn_id: int) -> None:
