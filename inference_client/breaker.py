@@ -1,0 +1,98 @@
+"""A circuit breaker: when a model is down, stop asking, and let one request find out.
+
+    closed --(threshold failures in a row)--> open --(cooldown)--> half-open, one probe
+      ^                                         ^                        |
+      |                                         +------- it fails -------+
+      +-------------------------- it succeeds ---------------------------+
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from .errors import BreakerOpen
+
+__all__ = ["Breaker", "BreakerState", "Permit"]
+
+BreakerState = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """Counts failures of one client's attempts. For one event loop; `clock` gives seconds."""
+
+    def __init__(
+        self, *, threshold: int, cooldown: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._threshold = threshold
+        self._cooldown = cooldown
+        self._clock = clock
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._probe: Permit | None = None
+
+    @property
+    def state(self) -> BreakerState:
+        if self._opened_at is None:
+            return "closed"
+        return "half-open" if self._remaining() <= 0 else "open"
+
+    def enter(self) -> Permit:
+        """Ask to make one attempt. Raises BreakerOpen if it is too early."""
+        permit = Permit(self)
+        if self._opened_at is None:
+            return permit
+        remaining = self._remaining()
+        if remaining > 0 or self._probe is not None:
+            raise BreakerOpen(
+                f"The model has failed {self._failures} times in a row, "
+                "so it is left alone for a moment; try again soon.",
+                retry_after=max(remaining, 1.0),
+            )
+        self._probe = permit
+        return permit
+
+    def _remaining(self) -> float:
+        assert self._opened_at is not None
+        return self._opened_at + self._cooldown - self._clock()
+
+    def _settle(self, permit: Permit, ok: bool | None) -> None:
+        probing = self._probe is permit
+        if probing:
+            self._probe = None
+        if ok is None:
+            return
+        if ok:
+            # An attempt from before the failures says nothing about now; only the probe closes.
+            if probing or self._opened_at is None:
+                self._failures, self._opened_at = 0, None
+            return
+        self._failures += 1
+        if probing or (self._opened_at is None and self._failures >= self._threshold):
+            self._opened_at = self._clock()
+
+
+class Permit:
+    """One attempt's right to be made; tell it how the attempt went, at most once."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self._open = True
+
+    def succeeded(self) -> None:
+        """The server answered as it should, a refusal included."""
+        self._settle(True)
+
+    def failed(self) -> None:
+        """The server is down, too slow or broken."""
+        self._settle(False)
+
+    def released(self) -> None:
+        """Nothing was learnt: the attempt was cancelled, or the server was only busy."""
+        self._settle(None)
+
+    def _settle(self, ok: bool | None) -> None:
+        if self._open:
+            self._open = False
+            self._breaker._settle(self, ok)

@@ -1,0 +1,289 @@
+"""The client: one object for one model."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import asyncio
+
+from .breaker import Breaker, BreakerState
+from .deadline import Deadline
+from .errors import BadAnswer, InferenceError, Refused
+from .messages import ChatMessage, Health, Reply, SamplingOptions, Usage
+from .refusals import error_in_stream
+from .retries import Retries
+from .settings import BearerAuth, ClientSettings
+from .stream import OpenStream, ReplyStream
+from .transport import Transport
+from .wire import Malformed, read_completion, read_models, request_body
+
+__all__ = ["InferenceClient"]
+
+_log = logging.getLogger(__name__)
+_WARM = b'{"warm":true}'
+
+
+class InferenceClient:
+    """Talks to one OpenAI-compatible model server; safe for many tasks of one event loop.
+
+        async with InferenceClient(ClientSettings(base_url=..., model=...)) as client:
+            reply = await client.chat([ChatMessage("user", "hello")])
+
+    Retries connection errors, timeouts before the first word, 429 and 5xx, all under
+    `total_timeout`. A breaker stops asking a model that is down. Every error is an
+    InferenceError; only misuse (a closed client, options that are not JSON) raises
+    RuntimeError or ValueError.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._transport = Transport(settings)
+        self._breaker = Breaker(
+            threshold=settings.breaker_threshold, cooldown=settings.breaker_cooldown
+        )
+        self._retries = Retries(settings, self._breaker)
+        self._stream_usage = True
+        self._warm_path: str | None = None
+
+    @property
+    def settings(self) -> ClientSettings:
+        return self._settings
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        """For metrics and health pages."""
+        return self._breaker.state
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The client cannot be used again."""
+        await self._transport.aclose()
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        options: SamplingOptions | None = None,
+        *,
+        request_id: str | None = None,
+    ) -> Reply:
+        """The whole reply at once. `request_id`: the caller's own id for logs, else a new one."""
+        request_id = request_id or _new_id()
+        body = request_body(
+            self._settings.model, messages, options or SamplingOptions(), stream=False
+        )
+        deadline = Deadline(self._settings.total_timeout, request_id)
+
+        async def attempt() -> Reply:
+            async with (
+                deadline.phase("answer", self._settings.answer_timeout),
+                self._transport.exchange(
+                    "POST",
+                    f"{self._settings.api_url}/chat/completions",
+                    body=body,
+                    deadline=deadline,
+                    request_id=request_id,
+                ) as answer,
+            ):
+                try:
+                    whole = read_completion(await answer.read())
+                except Malformed as error:
+                    raise BadAnswer(
+                        f"The model's answer cannot be read: {error}.",
+                        request_id=answer.request_id,
+                    ) from error
+                if whole.error is not None:
+                    raise error_in_stream(
+                        whole.error, request_id=answer.request_id, secret=self._secret
+                    )
+                return Reply(
+                    text=whole.text,
+                    finish_reason=whole.finish_reason,
+                    usage=whole.usage or Usage(),
+                    timings=whole.timings,
+                    request_id=answer.request_id,
+                )
+
+        return await self._retries.run(attempt, deadline)
+
+    def stream(
+        self,
+        messages: Sequence[ChatMessage],
+        options: SamplingOptions | None = None,
+        *,
+        request_id: str | None = None,
+    ) -> ReplyStream:
+        """The reply word by word; see ReplyStream. The request is made on entering it."""
+        options = options or SamplingOptions()
+        request_body(self._settings.model, messages, options, stream=True)  # raise here, if at all
+
+        async def open_stream() -> tuple[OpenStream, str]:
+            rid = request_id or _new_id()
+            deadline = Deadline(self._settings.total_timeout, rid)
+
+            async def attempt() -> tuple[OpenStream, str]:
+                with_usage = self._stream_usage
+                try:
+                    return await self._open(messages, options, deadline, rid)
+                except Refused as error:
+                    if not (with_usage and _about_stream_options(error)):
+                        raise
+                self._stream_usage = False  # a strict server: never send it again
+                return await self._open(messages, options, deadline, rid)
+
+            return await self._retries.run(attempt, deadline)
+
+        return ReplyStream(open_stream)
+
+    async def models(self) -> list[str]:
+        """The names of the models that the server offers."""
+        request_id = _new_id()
+        deadline = Deadline(self._settings.total_timeout, request_id)
+        return await self._retries.run(lambda: self._models(deadline, request_id), deadline)
+
+    async def health(self) -> Health:
+        """Ask once whether a reply could be had, key included. Never raises InferenceError."""
+        request_id = _new_id()
+        deadline = Deadline(self._settings.first_token_timeout, request_id)
+        started = asyncio.get_running_loop().time()
+        try:
+            names = await self._models(deadline, request_id)
+        except InferenceError as error:
+            return Health(ok=False, detail=error.message)
+        latency_ms = (asyncio.get_running_loop().time() - started) * 1000
+        if names and self._settings.model not in names:
+            return Health(
+                ok=True,
+                detail=f"The model's server answers, but does not list {self._settings.model!r}; "
+                f"it offers {', '.join(names[:5])}.",
+                models=tuple(names),
+                latency_ms=latency_ms,
+            )
+        return Health(
+            ok=True,
+            detail=f"The model's server answers in {latency_ms:.0f} ms.",
+            models=tuple(names),
+            latency_ms=latency_ms,
+        )
+
+    async def warm(self) -> bool:
+        """Wake a sleeping model, without a reply; True if something answered.
+
+        Our own server knows `{"warm": true}`; for others a health or models request wakes at
+        least the machine. Asked once, outside retries and breaker, and never an InferenceError:
+        a failure here only means that the next reply waits longer.
+        """
+        request_id = _new_id()
+        deadline = Deadline(self._settings.first_token_timeout, request_id)
+        ways = ("warm", "healthz", "models")
+        for way in ways if self._warm_path is None else (self._warm_path,):
+            try:
+                await self._warm_by(way, deadline, request_id)
+            except Refused as error:
+                if error.status not in (400, 404, 405, 415, 422):
+                    _log.info("warming refused: %s", error)
+                    return False
+            except InferenceError as error:
+                _log.info("warming failed: %s", error)
+                return False
+            else:
+                self._warm_path = way
+                return True
+        return False
+
+    @property
+    def _secret(self) -> str | None:
+        auth = self._settings.auth
+        return auth.key if isinstance(auth, BearerAuth) else None
+
+    async def _open(
+        self,
+        messages: Sequence[ChatMessage],
+        options: SamplingOptions,
+        deadline: Deadline,
+        request_id: str,
+    ) -> tuple[OpenStream, str]:
+        body = request_body(
+            self._settings.model,
+            messages,
+            options,
+            stream=True,
+            stream_usage=self._stream_usage,
+        )
+        stack = AsyncExitStack()
+        try:
+            async with deadline.phase("first_token", self._settings.first_token_timeout):
+                answer = await stack.enter_async_context(
+                    self._transport.exchange(
+                        "POST",
+                        f"{self._settings.api_url}/chat/completions",
+                        body=body,
+                        accept="text/event-stream",
+                        deadline=deadline,
+                        request_id=request_id,
+                    )
+                )
+                stream = OpenStream(
+                    answer, deadline, self._settings.between_tokens_timeout, self._secret, stack
+                )
+                return stream, await stream.first()
+        except BaseException:
+            await stack.aclose()
+            raise
+
+    async def _models(self, deadline: Deadline, request_id: str) -> list[str]:
+        async with (
+            deadline.phase("answer", self._settings.answer_timeout),
+            self._transport.exchange(
+                "GET",
+                f"{self._settings.api_url}/models",
+                deadline=deadline,
+                request_id=request_id,
+            ) as answer,
+        ):
+            try:
+                return read_models(await answer.read())
+            except Malformed as error:
+                raise BadAnswer(
+                    f"The server's list of models cannot be read: {error}.",
+                    request_id=answer.request_id,
+                ) from error
+
+    async def _warm_by(self, way: str, deadline: Deadline, request_id: str) -> None:
+        if way == "models":
+            await self._models(deadline, request_id)
+            return
+        method, path, body = ("POST", "/", _WARM) if way == "warm" else ("GET", "/healthz", None)
+        async with (
+            deadline.phase("answer", self._settings.first_token_timeout),
+            self._transport.exchange(
+                method,
+                f"{self._settings.root_url}{path}",
+                body=body,
+                deadline=deadline,
+                request_id=request_id,
+            ) as answer,
+        ):
+            await answer.read()
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _about_stream_options(error: Refused) -> bool:
+    return error.status in (400, 422) and "stream_options" in f"{error.field} {error.message}"

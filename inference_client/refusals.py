@@ -1,0 +1,120 @@
+"""From an error answer to an error of ours, with a sentence that says what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from .errors import Busy, InferenceError, Refused, ServerFailed
+from .wire import ServerError, read_error
+
+__all__ = ["error_from_answer", "error_in_stream", "retry_after"]
+
+_ADVICE = {
+    400: "The model's server did not accept the request",
+    401: "The model's server did not accept the key; check that it is the right one",
+    403: (
+        "The model's server does not allow this; check the key, or on AWS the credentials, "
+        "the region and the permission lambda:InvokeFunctionUrl"
+    ),
+    404: "The model's server does not know this address or model; check both names",
+    413: "The message is too long for the model's server",
+    422: "The model's server did not accept the request",
+}
+
+
+def error_from_answer(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    request_id: str,
+    secret: str | None = None,
+    now: datetime | None = None,
+) -> InferenceError:
+    """What an answer that is not 2xx means. `secret` is kept out of the text."""
+    said = read_error(body)
+    if status < 400:
+        return Refused(
+            f"The model's server sent the request elsewhere (status {status}); redirects are not "
+            "followed, so set the address to where it really is.",
+            status=status,
+            request_id=request_id,
+        )
+    words = said.message.replace(secret, "***") if secret else said.message
+    after = retry_after(headers.get("retry-after"), now or datetime.now(UTC))
+    return _error(status, said, words, after, request_id)
+
+
+def error_in_stream(said: ServerError, *, request_id: str, secret: str | None = None) -> InferenceError:
+    """What an error object means that came with, or after, a success by status."""
+    words = said.message.replace(secret, "***") if secret else said.message
+    status = int(said.code) if said.code and said.code.isascii() and said.code.isdigit() else None
+    if status is None or not 400 <= status <= 599:
+        kind = f"{said.type} {said.code}"
+        if "rate_limit" in kind or "overloaded" in kind:
+            status = 429
+        elif "invalid_request" in kind or "context_length" in kind:
+            status = 400
+        elif "authentication" in kind or "permission" in kind:
+            status = 401
+        else:
+            status = 500
+    return _error(status, said, words, None, request_id)
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110, section 10.2.3), or None if unreadable.
+
+    Seconds may have a fraction, which some servers send; a date in the past means 0.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - now).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _error(
+    status: int, said: ServerError, words: str, after: float | None, request_id: str
+) -> InferenceError:
+    detail = f": {words}" if words else "."
+    if status == 429 and said.code == "insufficient_quota":
+        return Refused(
+            f"The model account's quota is used up{detail}",
+            status=status,
+            code=said.code,
+            request_id=request_id,
+        )
+    if status in (408, 425, 429):
+        return Busy(
+            f"The model is busy (status {status}){detail}",
+            retry_after=after,
+            request_id=request_id,
+        )
+    if status >= 500:
+        return ServerFailed(
+            f"The model's server failed (status {status}){detail}",
+            status=status,
+            retry_after=after,
+            request_id=request_id,
+        )
+    advice = _ADVICE.get(status, "The model's server refused the request")
+    where = f", field {said.field}" if said.field else ""
+    return Refused(
+        f"{advice} (status {status}{where}){detail}",
+        status=status,
+        field=said.field,
+        code=said.code,
+        request_id=request_id,
+    )

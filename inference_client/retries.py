@@ -1,0 +1,79 @@
+"""Trying again: which errors, how often, and how long to wait between, under one deadline."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import stamina
+
+from .breaker import Breaker
+from .deadline import Deadline
+from .errors import BreakerOpen, Busy, InferenceError, Refused, ServerFailed
+from .settings import ClientSettings
+
+__all__ = ["Retries"]
+
+T = TypeVar("T")
+
+
+class Retries:
+    """Runs attempts through stamina's loop and the breaker.
+
+    A pause is what the server's Retry-After says, else exponential with full jitter over its
+    upper half. A pause that would outlast the deadline is not begun: the error is raised at once.
+    """
+
+    def __init__(self, settings: ClientSettings, breaker: Breaker) -> None:
+        self._settings = settings
+        self._breaker = breaker
+
+    async def run(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+        """The first success of `attempt`, or its last error. Raises BreakerOpen if not asked."""
+        failures = 0
+        stop = False
+
+        def pause(error: Exception) -> bool | float:
+            nonlocal failures
+            failures += 1
+            if stop or not isinstance(error, InferenceError) or not error.retryable:
+                return False
+            if isinstance(error, BreakerOpen):
+                return False
+            wait = self._pause(error, failures)
+            return wait if wait < deadline.remaining() else False
+
+        last: InferenceError | None = None
+        async for turn in stamina.retry_context(
+            on=pause, attempts=self._settings.attempts, timeout=None
+        ):
+            with turn:
+                try:
+                    permit = self._breaker.enter()
+                except BreakerOpen:
+                    if last is None:
+                        raise
+                    stop = True  # the breaker opened while we paused: say what is really wrong
+                    raise last from None
+                try:
+                    result = await attempt()
+                    permit.succeeded()
+                    return result
+                except InferenceError as error:
+                    last = error
+                    if isinstance(error, Refused):
+                        permit.succeeded()
+                    elif not isinstance(error, Busy):
+                        permit.failed()
+                    raise
+                finally:
+                    permit.released()  # cancelled, or only busy: no effect if settled above
+        raise AssertionError("stamina ended its loop without a result or an error")
+
+    def _pause(self, error: InferenceError, failures: int) -> float:
+        if isinstance(error, Busy | ServerFailed) and error.retry_after is not None:
+            return error.retry_after
+        longest = self._settings.backoff_max
+        wait = min(longest, self._settings.backoff_initial * 2.0 ** min(failures - 1, 30))
+        return wait * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
