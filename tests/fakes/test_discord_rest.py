@@ -285,7 +285,7 @@ async def test_unknown_route_is_a_problem(
     assert channel.guild is not None
     with pytest.raises(discord.NotFound):
         await client.http.get_bans(channel.guild.id, limit=1)
-    with pytest.raises(AssertionError, match="no such route: GET .*/bans"):
+    with pytest.raises(AssertionError, match=r"no such route: GET .*/bans"):
         fake.check()
     fake.problems.clear()
 
