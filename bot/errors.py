@@ -1,14 +1,14 @@
 """Every error of the bot process.
 
-    FriendError                 anything friend can explain to a person
-    ├── SettingsInvalid         a setting is missing or makes no sense
-    ├── PlatformFailed          a platform refused to work with friend
-    │   ├── BadToken            the credentials are wrong
-    │   ├── MissingIntent       Discord: an intent is asked for but not enabled
-    │   └── MissingScope        Slack: a scope is not granted
-    ├── DeliveryFailed          words could not be posted (`retryable` says whether to try later)
-    ├── StoreFailed             the history could not be read or written
-    └── ServerNotStarted        the local model server did not come up
+FriendError                 anything friend can explain to a person
+├── SettingsInvalid         a setting is missing or makes no sense
+├── PlatformFailed          a platform refused to work with friend
+│   ├── BadToken            the credentials are wrong
+│   ├── MissingIntent       Discord: an intent is asked for but not enabled
+│   └── MissingScope        Slack: a scope is not granted
+├── DeliveryFailed          words could not be posted (`retryable` says whether to try later)
+├── StoreFailed             the history could not be read or written
+└── ServerNotStarted        the local model server did not come up
 """
 
 from __future__ import annotations

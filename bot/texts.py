@@ -23,9 +23,7 @@ ABOUT = (
 
 def model_down(error_id: str) -> str:
     """The one sentence for a reply that could not be made."""
-    return (
-        f"I can't think just now. I've kept your message: say `again` in a minute. ({error_id})"
-    )
+    return f"I can't think just now. I've kept your message: say `again` in a minute. ({error_id})"
 
 
 def forgot(messages: int) -> str:

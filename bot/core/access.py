@@ -52,7 +52,9 @@ class RateLimits:
         """Count one reply to `person` in `conversation`, if both limits allow it."""
         who = ("person", conversation.platform, person.id)
         where = ("channel", conversation.platform, conversation.space, conversation.channel)
-        limits = [(item, ids) for item, ids in ((self._person, who), (self._channel, where)) if item]
+        limits = [
+            (item, ids) for item, ids in ((self._person, who), (self._channel, where)) if item
+        ]
         if all(self._limiter.test(item, *ids) for item, ids in limits):
             for item, ids in limits:
                 self._limiter.hit(item, *ids)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bot.core.conversation import (
     ConversationKey,
@@ -16,6 +16,10 @@ from bot.core.conversation import (
     ReplyState,
     Turn,
 )
+from inference_client import Timings
+
+if TYPE_CHECKING:
+    from bot.core.friend import Friend
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Outlet(Protocol):
         """Offer the reply as far as it is known; return whether any of it is visible by now.
 
         The platform decides whether and how often to show it; it may post a draft that `deliver`
-        completes. Never raises for a failure to show: a partial view is a courtesy.
+        completes. Never raises for a failure to show: a partial view is a courtesy. If the caller
+        is cancelled meanwhile, `withdraw` and `deliver` still know of the draft.
         """
         ...
 
@@ -69,6 +74,14 @@ class Platform(Protocol):
 
     name: str
 
+    async def run(self, friend: Friend) -> None:
+        """Connect, and carry messages to `friend` until cancelled.
+
+        Calls `friend.recover` once, as soon as it can post. Returns or raises when it cannot go
+        on; the supervisor runs it again, except after `bot.errors.PlatformFailed`.
+        """
+        ...
+
     def outlet(self, address: Mapping[str, str], reply_key: str, *, recovering: bool) -> Outlet:
         """Make the way back to a message.
 
@@ -79,6 +92,30 @@ class Platform(Protocol):
                 look before posting.
         """
         ...
+
+
+class Observer(Protocol):
+    """Whoever counts what happens (metrics); every method returns at once and never raises."""
+
+    def received(self, platform: str, outcome: str) -> None:
+        """Count a message: queued, remembered, duplicate, ignored, command, limited, behind."""
+        ...
+
+    def replied(self, platform: str, outcome: str, times: ReplyTimes) -> None:
+        """Count a reply: answered, apologised, cancelled, undelivered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTimes:
+    """Seconds from the acceptance of a message to each step of its reply; None: not reached."""
+
+    started: float | None = None
+    first_word: float | None = None
+    words: float | None = None
+    posted: float | None = None
+    model: Timings | None = None
+    """What the model server says of its own part."""
 
 
 class Store(Protocol):
@@ -94,12 +131,22 @@ class Store(Protocol):
         """
         ...
 
-    async def seen(self, platform: str, event_id: str) -> bool:
-        """Whether the event was accepted before."""
+    async def first_sight(self, platform: str, event_id: str) -> bool:
+        """Note an event that is not to be remembered as a turn (a command, a bare mention).
+
+        Returns False if it was noted or accepted before.
+        """
         ...
 
-    async def promise(self, conversation: ConversationKey, turn_id: int, *, reply_key: str,
-                      address: Mapping[str, str], author: Person) -> PendingReply:
+    async def promise(
+        self,
+        conversation: ConversationKey,
+        turn_id: int,
+        *,
+        reply_key: str,
+        address: Mapping[str, str],
+        author: Person,
+    ) -> PendingReply:
         """Promise a (further) reply to a message already stored."""
         ...
 
@@ -115,8 +162,9 @@ class Store(Protocol):
         """Let the window start at this turn from now on."""
         ...
 
-    async def begin_posting(self, keys: Sequence[str], parts: Sequence[str], *,
-                            is_apology: bool) -> bool:
+    async def begin_posting(
+        self, keys: Sequence[str], parts: Sequence[str], *, is_apology: bool
+    ) -> bool:
         """Write the words of a reply before they are posted.
 
         `keys[0]` will carry them; the other promises of a burst are answered by it and are DONE.

@@ -56,7 +56,8 @@ def _cut(text: str, limit: int, measure: Callable[[str], int]) -> tuple[int, int
     best: tuple[int, int] | None = None
     for pattern in _BREAKS:
         found = [
-            match for match in pattern.finditer(text, 0, room + 1)
+            match
+            for match in pattern.finditer(text, 0, room + 1)
             if room // 2 <= match.start() <= room and match.start() > 0
         ]
         outside = [m for m in found if not _inside(m.start(), fences)]

@@ -1,0 +1,251 @@
+"""Friend: what every platform talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import structlog
+
+from bot import texts
+from bot.core.access import Pace, RateLimits, permitted
+from bot.core.cleaning import clean_incoming
+from bot.core.commands import Command, parse_command
+from bot.core.conversation import ConversationKey, IncomingMessage, Role
+from bot.core.ports import Observer, Platform, Store
+from bot.core.queue import ConversationQueues
+from bot.core.triggers import Reason, decide
+from bot.errors import DeliveryFailed, StoreFailed
+from bot.settings import AccessSettings, TriggerSettings
+
+_log = structlog.get_logger(__name__)
+
+
+def new_key() -> str:
+    """A reply key: 20 characters of [0-9a-f]."""
+    return uuid4().hex[:20]
+
+
+class Friend:
+    """Hears messages, decides, remembers, and owes replies; the queues pay them.
+
+    A platform awaits `on_message` before it acknowledges an event: on return the message is
+    durably accepted, and its reply comes later. Unless said otherwise, methods raise `StoreFailed`
+    when the history is down.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        queues: ConversationQueues,
+        platforms: Mapping[str, Platform],
+        triggers: TriggerSettings,
+        access: AccessSettings,
+        observer: Observer,
+        answer_within: timedelta,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._queues = queues
+        self._platforms = platforms
+        self._triggers = triggers
+        self._access = access
+        self._limits = RateLimits(access)
+        self._observer = observer
+        self._answer_within = answer_within
+        self._chance = chance
+        self._locks: WeakValueDictionary[ConversationKey, asyncio.Lock] = WeakValueDictionary()
+        self._told_behind: set[ConversationKey] = set()
+        self._notices: set[asyncio.Task[None]] = set()
+
+    async def on_message(self, message: IncomingMessage) -> None:
+        """Take in one message; redelivered ones change nothing. Never raises `StoreFailed`.
+
+        With the history down the person hears so, if they spoke to friend.
+        """
+        if message.from_bot or not permitted(message, self._access):
+            self._observer.received(message.conversation.platform, "ignored")
+            return
+        message = replace(message, text=clean_incoming(message.text))
+        reason = decide(message, self._triggers, chance=self._chance())
+        lock = self._locks.setdefault(message.conversation, asyncio.Lock())
+        try:
+            async with lock:
+                outcome = await self._take(message, reason)
+        except StoreFailed as error:
+            _log.error("store.failed", error=str(error))
+            outcome = "store failed"
+            if reason is not None and reason.is_address:
+                self._say(message, texts.HISTORY_DOWN)
+        self._observer.received(message.conversation.platform, outcome)
+
+    async def reset(self, conversation: ConversationKey) -> str:
+        """Put the conversation behind; return what to tell the person."""
+        turns = await self._store.reset(conversation)
+        await self._queues.cancel(conversation)
+        return texts.RESET_DONE if turns else texts.NOTHING_TO_RESET
+
+    async def forget(self, platform: str, person_id: str) -> str:
+        """Erase a person's messages everywhere on a platform; return what to tell them."""
+        return texts.forgot(await self._store.forget_person(platform, person_id))
+
+    def about(self) -> str:
+        """What friend is, for a person who asks."""
+        return texts.ABOUT
+
+    async def on_edit(self, platform: str, channel: str, message_id: str, text: str) -> None:
+        """Follow an edit; messages friend never saw are ignored."""
+        await self._store.edit(platform, channel, message_id, clean_incoming(text))
+
+    async def on_delete(self, platform: str, channel: str, message_id: str) -> None:
+        """Follow a deletion; a reply not yet begun is no longer owed."""
+        await self._store.delete(platform, channel, message_id)
+
+    async def takes_part(self, conversation: ConversationKey) -> bool:
+        """Whether friend has spoken here; platforms ask this of threads."""
+        return await self._store.is_friend_thread(conversation)
+
+    async def recover(self, platform: str) -> int:
+        """Queue what an earlier process still owed on a platform; return how many replies.
+
+        To be called once, when the platform can post.
+        """
+        not_before = datetime.now(UTC) - self._answer_within
+        owed = await self._store.unfinished(platform, not_before=not_before)
+        for reply in owed:
+            self._queues.put(reply, recovering=True)
+        if owed:
+            _log.info("replies.recovered", platform=platform, count=len(owed))
+        return len(owed)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for notices on their way, at most so long."""
+        if self._notices:
+            await asyncio.wait(self._notices, timeout=seconds)
+
+    async def _take(self, message: IncomingMessage, reason: Reason | None) -> str:
+        """Handle a message in its conversation's order; return what became of it."""
+        if reason is None:
+            if not message.text:
+                return "ignored"
+            accepted = await self._store.accept(message, reply_key=None)
+            return "remembered" if accepted else "duplicate"
+        command = parse_command(message.text) if reason is not Reason.INTERJECTION else None
+        if command is not None:
+            return await self._obey(message, command)
+        if not message.text:
+            return await self._take_bare(message)
+        return await self._take_words(message)
+
+    async def _take_words(self, message: IncomingMessage) -> str:
+        refusal = self._refusal(message)
+        key = None if refusal is not None else new_key()
+        accepted = await self._store.accept(message, reply_key=key)
+        if accepted is None:
+            return "duplicate"
+        if accepted.reply is not None:
+            self._queues.put(accepted.reply)
+            return "queued"
+        if refusal:
+            self._say(message, refusal)
+        return "limited"
+
+    def _refusal(self, message: IncomingMessage) -> str | None:
+        """None if a reply may be queued, else what to say about it ("" for nothing)."""
+        conversation = message.conversation
+        if self._queues.depth(conversation) >= self._access.queue_depth:
+            told = conversation in self._told_behind
+            self._told_behind.add(conversation)
+            return "" if told else texts.BEHIND
+        self._told_behind.discard(conversation)
+        match self._limits.take(conversation, message.author):
+            case Pace.FINE:
+                return None
+            case Pace.TOO_FAST:
+                return texts.SLOW_DOWN
+            case Pace.STILL_TOO_FAST:
+                return ""
+
+    async def _take_bare(self, message: IncomingMessage) -> str:
+        """A mention without words answers what was said just before, if friend saw it."""
+        if not await self._store.first_sight(message.conversation.platform, message.event_id):
+            return "duplicate"
+        if message.has_attachments:
+            self._say(message, texts.ONLY_TEXT)
+            return "command"
+        turns = await self._store.window(message.conversation)
+        if not turns or turns[-1].role is Role.FRIEND:
+            self._say(message, texts.LISTENING)
+            return "command"
+        if self._queues.depth(message.conversation):
+            return "duplicate"
+        return await self._owe(message, turns[-1].id)
+
+    async def _obey(self, message: IncomingMessage, command: Command) -> str:
+        conversation = message.conversation
+        if not await self._store.first_sight(conversation.platform, message.event_id):
+            return "duplicate"
+        match command:
+            case Command.RESET:
+                self._say(message, await self.reset(conversation))
+            case Command.FORGET_ME:
+                said = await self.forget(conversation.platform, message.author.id)
+                self._say(message, said)
+            case Command.ABOUT:
+                self._say(message, self.about())
+            case Command.AGAIN:
+                return await self._answer_again(message)
+        return "command"
+
+    async def _answer_again(self, message: IncomingMessage) -> str:
+        """Make a new reply to the last thing a person said, in place of the old one."""
+        if self._queues.depth(message.conversation):
+            return "duplicate"
+        turns = await self._store.window(message.conversation)
+        asked = next((turn for turn in reversed(turns) if turn.role is Role.USER), None)
+        if asked is None:
+            self._say(message, texts.NOTHING_AGAIN)
+            return "command"
+        for turn in turns:
+            if turn.place > asked.place:
+                await self._store.drop_turn(turn.id)
+        return await self._owe(message, asked.id)
+
+    async def _owe(self, message: IncomingMessage, turn_id: int) -> str:
+        """Promise a reply to a remembered turn, posted as an answer to `message`."""
+        refusal = self._refusal(message)
+        if refusal is not None:
+            if refusal:
+                self._say(message, refusal)
+            return "limited"
+        reply = await self._store.promise(
+            message.conversation,
+            turn_id,
+            reply_key=new_key(),
+            address=message.address,
+            author=message.author,
+        )
+        self._queues.put(reply)
+        return "queued"
+
+    def _say(self, message: IncomingMessage, text: str) -> None:
+        """Say something of friend's own in answer to a message; it stays out of the history.
+
+        In the background: whoever delivered the message waits for its acceptance only.
+        """
+        task = asyncio.create_task(self._post_notice(message, text))
+        self._notices.add(task)
+        task.add_done_callback(self._notices.discard)
+
+    async def _post_notice(self, message: IncomingMessage, text: str) -> None:
+        platform = self._platforms[message.conversation.platform]
+        try:
+            await platform.outlet(message.address, new_key(), recovering=False).deliver([text])
+        except DeliveryFailed as error:
+            _log.error("notice.undelivered", error=str(error))

@@ -1,0 +1,218 @@
+"""The one use case: remember -> infer -> post -> remember."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import structlog
+
+from bot import texts
+from bot.core.cleaning import clean_reply
+from bot.core.conversation import PendingReply, ReplyState
+from bot.core.ports import Observer, Outlet, Platform, ReplyTimes, Store
+from bot.core.queue import Work
+from bot.core.splitting import split
+from bot.core.window import first_kept, to_messages
+from bot.errors import DeliveryFailed, StoreFailed
+from bot.settings import ReplySettings
+from inference_client import (
+    ChatMessage,
+    InferenceClient,
+    InferenceError,
+    SamplingOptions,
+    Timings,
+)
+
+_log = structlog.get_logger(__name__)
+
+_POST_AGAIN_AFTER = (2.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds before each further try to post what a platform would not take; the last repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Makes one reply at a time for a lane of the queue, and keeps the store's promise of it.
+
+    Attributes:
+        answer_within: how long after its message a reply is still worth posting.
+    """
+
+    store: Store
+    model: InferenceClient
+    platforms: Mapping[str, Platform]
+    settings: ReplySettings
+    observer: Observer
+    answer_within: timedelta
+
+    async def answer(self, work: Work) -> None:
+        """Make and post the reply; on return it is done, failed or cancelled in the store.
+
+        Cancelling withdraws a visible draft, unless the work says to keep it. Only then can the
+        promise still stand: for whoever cancelled to close, or for the next process.
+        """
+        await _Attempt(self, work).run()
+
+    def outlet(self, reply: PendingReply, *, recovering: bool) -> Outlet:
+        """The way back to the message of a promise."""
+        platform = self.platforms[reply.conversation.platform]
+        return platform.outlet(reply.address, reply.key, recovering=recovering)
+
+    def options(self) -> SamplingOptions:
+        """How the model is to sample."""
+        return SamplingOptions(
+            max_tokens=self.settings.max_tokens,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            seed=self.settings.seed,
+        )
+
+    async def prompt(self, reply: PendingReply) -> list[ChatMessage]:
+        """The conversation up to the message to answer, trimmed, as the model reads it."""
+        turns = await self.store.window(reply.conversation)
+        turns = [turn for turn in turns if turn.place <= (reply.turn_id, 0)]
+        first = first_kept(turns, self.settings.window_characters)
+        if first:
+            await self.store.move_window(reply.conversation, turns[first].id)
+        return to_messages(
+            turns[first:],
+            persona=self.settings.persona,
+            message_characters=self.settings.message_characters,
+        )
+
+
+class _Attempt:
+    """The state of one reply being made."""
+
+    def __init__(self, responder: Responder, work: Work) -> None:
+        self._owner = responder
+        self._work = work
+        self._reply = work.newest
+        self._age = max(0.0, (datetime.now(UTC) - self._reply.created_at).total_seconds())
+        self._start = time.monotonic()
+        self._first_word: float | None = None
+        self._words: float | None = None
+        self._timings: Timings | None = None
+        recovering = work.recovering or self._reply.state is ReplyState.POSTING
+        self._outlet = responder.outlet(self._reply, recovering=recovering)
+
+    async def run(self) -> None:
+        with structlog.contextvars.bound_contextvars(
+            reply=self._reply.key, platform=self._reply.conversation.platform
+        ):
+            try:
+                await self._run()
+            except asyncio.CancelledError:
+                if not self._work.keep_draft:
+                    await self._withdraw()
+                raise
+            except StoreFailed as error:
+                _log.error("store.failed", error=str(error))
+                await self._apologise_without_store()
+
+    async def _run(self) -> None:
+        if self._reply.state is ReplyState.POSTING:
+            await self._post(self._reply.parts, is_apology=self._reply.is_apology)
+            return
+        async with self._outlet.working():
+            try:
+                text = await self._infer()
+            except InferenceError as error:
+                text, is_apology = texts.model_down(self._log_failure(error)), True
+            else:
+                is_apology = not text
+                text = text or texts.SPEECHLESS
+            self._words = self._elapsed()
+            self._work.committed = True
+            parts = split(text, self._outlet.max_characters, self._outlet.characters)
+            others = [reply.key for reply in reversed(self._work.replies[:-1])]
+            keys = [self._reply.key, *others]
+            if not await self._owner.store.begin_posting(keys, parts, is_apology=is_apology):
+                await self._withdraw()
+                self._count("cancelled")
+                return
+            await self._post(parts, is_apology=is_apology)
+
+    async def _infer(self) -> str:
+        """The model's words, shown as they come; once more if there were none."""
+        owner = self._owner
+        messages = await owner.prompt(self._reply)
+        for _ in range(2):
+            text = ""
+            async with owner.model.stream(messages, owner.options()) as stream:
+                async for piece in stream:
+                    text += piece
+                    if self._first_word is None and text.strip():
+                        self._first_word = self._elapsed()
+                    if (shown := clean_reply(text)) and await self._outlet.show(shown):
+                        self._work.committed = True
+                self._timings = stream.final.timings
+            if text := clean_reply(text):
+                return text
+        return ""
+
+    async def _post(self, parts: Sequence[str], *, is_apology: bool) -> None:
+        """Post the stored words, however often it takes while the promise is young enough."""
+        pauses = iter(_POST_AGAIN_AFTER)
+        pause = 0.0
+        while True:
+            try:
+                message_ids = await self._outlet.deliver(parts)
+            except DeliveryFailed as error:
+                pause = next(pauses, pause)
+                late = self._elapsed() + pause > self._owner.answer_within.total_seconds()
+                if late or not error.retryable:
+                    _log.error("reply.undelivered", error=str(error))
+                    await self._owner.store.close_reply(self._reply.key, ReplyState.FAILED)
+                    self._count("undelivered")
+                    return
+                _log.warning("reply.delivery_failed", error=str(error), again_in_seconds=pause)
+                await asyncio.sleep(pause)
+                self._outlet = self._owner.outlet(self._reply, recovering=True)
+            else:
+                await self._owner.store.finish(self._reply.key, message_ids)
+                self._count("apologised" if is_apology else "answered")
+                return
+
+    async def _withdraw(self) -> None:
+        try:
+            await self._outlet.withdraw()
+        except DeliveryFailed as error:
+            _log.warning("draft.not_withdrawn", error=str(error))
+
+    async def _apologise_without_store(self) -> None:
+        """Say that the history is down; nothing can be promised or remembered now."""
+        try:
+            await self._outlet.deliver([texts.HISTORY_DOWN])
+            for reply in self._work.replies:
+                await self._owner.store.close_reply(reply.key, ReplyState.FAILED)
+        except (DeliveryFailed, StoreFailed) as error:
+            _log.error("apology.failed", error=str(error))
+
+    def _log_failure(self, error: InferenceError) -> str:
+        error_id = uuid4().hex[:8]
+        _log.error(
+            "model.failed",
+            error_id=error_id,
+            request_id=error.request_id,
+            kind=type(error).__name__,
+            error=str(error),
+        )
+        return error_id
+
+    def _elapsed(self) -> float:
+        return self._age + time.monotonic() - self._start
+
+    def _count(self, outcome: str) -> None:
+        times = ReplyTimes(
+            started=self._age,
+            first_word=self._first_word,
+            words=self._words,
+            posted=self._elapsed(),
+            model=self._timings,
+        )
+        self._owner.observer.replied(self._reply.conversation.platform, outcome, times)
