@@ -1,18 +1,20 @@
 """A circuit breaker: when a model is down, stop asking, and let one request find out.
 
-    closed --(threshold failures in a row)--> open --(cooldown)--> half-open, one probe
-      ^                                         ^                        |
-      |                                         +------- it fails -------+
-      +-------------------------- it succeeds ---------------------------+
+closed --(threshold failures in a row)--> open --(cooldown)--> half-open, one probe
+^                                         ^                        |
+|                                         +------- it fails -------+
++-------------------------- it succeeds ---------------------------+
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import BreakerOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Breaker", "BreakerState", "Permit"]
 
@@ -34,16 +36,17 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
+        """Where in the drawing above it stands."""
         if self._opened_at is None:
             return "closed"
-        return "half-open" if self._remaining() <= 0 else "open"
+        return "half-open" if self._clock() >= self._opened_at + self._cooldown else "open"
 
     def enter(self) -> Permit:
         """Ask to make one attempt. Raises BreakerOpen if it is too early."""
         permit = Permit(self)
         if self._opened_at is None:
             return permit
-        remaining = self._remaining()
+        remaining = self._opened_at + self._cooldown - self._clock()
         if remaining > 0 or self._probe is not None:
             raise BreakerOpen(
                 f"The model has failed {self._failures} times in a row, "
@@ -53,11 +56,8 @@ class Breaker:
         self._probe = permit
         return permit
 
-    def _remaining(self) -> float:
-        assert self._opened_at is not None
-        return self._opened_at + self._cooldown - self._clock()
-
-    def _settle(self, permit: Permit, ok: bool | None) -> None:
+    def settle(self, permit: Permit, ok: bool | None) -> None:
+        """Count how an attempt went; None if nothing was learnt. Called by the permit."""
         probing = self._probe is permit
         if probing:
             self._probe = None
@@ -95,4 +95,4 @@ class Permit:
     def _settle(self, ok: bool | None) -> None:
         if self._open:
             self._open = False
-            self._breaker._settle(self, ok)
+            self._breaker.settle(self, ok)

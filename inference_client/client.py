@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
-
-import asyncio
+from typing import TYPE_CHECKING, Self
 
 from .breaker import Breaker, BreakerState
 from .deadline import Deadline
@@ -21,6 +18,10 @@ from .settings import BearerAuth, ClientSettings
 from .stream import OpenStream, ReplyStream
 from .transport import Transport
 from .wire import Malformed, read_completion, read_models, request_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
 
 __all__ = ["InferenceClient"]
 
@@ -52,6 +53,7 @@ class InferenceClient:
 
     @property
     def settings(self) -> ClientSettings:
+        """What the client was made with."""
         return self._settings
 
     @property

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from .errors import Busy, InferenceError, Refused, ServerFailed
 from .wire import ServerError, read_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["error_from_answer", "error_in_stream", "retry_after"]
 
@@ -48,7 +51,9 @@ def error_from_answer(
     return _error(status, said, words, after, request_id)
 
 
-def error_in_stream(said: ServerError, *, request_id: str, secret: str | None = None) -> InferenceError:
+def error_in_stream(
+    said: ServerError, *, request_id: str, secret: str | None = None
+) -> InferenceError:
     """What an error object means that came with, or after, a success by status."""
     words = said.message.replace(secret, "***") if secret else said.message
     status = int(said.code) if said.code and said.code.isascii() and said.code.isdigit() else None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import stamina
 
-from .breaker import Breaker
-from .deadline import Deadline
 from .errors import BreakerOpen, Busy, InferenceError, Refused, ServerFailed
-from .settings import ClientSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .breaker import Breaker
+    from .deadline import Deadline
+    from .settings import ClientSettings
 
 __all__ = ["Retries"]
 
@@ -58,8 +61,6 @@ class Retries:
                     raise last from None
                 try:
                     result = await attempt()
-                    permit.succeeded()
-                    return result
                 except InferenceError as error:
                     last = error
                     if isinstance(error, Refused):
@@ -67,6 +68,9 @@ class Retries:
                     elif not isinstance(error, Busy):
                         permit.failed()
                     raise
+                else:
+                    permit.succeeded()
+                    return result
                 finally:
                     permit.released()  # cancelled, or only busy: no effect if settled above
         raise AssertionError("stamina ended its loop without a result or an error")

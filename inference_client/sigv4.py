@@ -9,13 +9,15 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from .errors import Refused
 from .settings import AwsCredentials, CredentialsProvider, SigV4Auth
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 __all__ = ["SigV4Signer", "default_credentials"]
 
@@ -34,6 +36,7 @@ class SigV4Signer(httpx.Auth):
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """httpx's hook: the request is whole but for the signature."""
         try:
             credentials = await asyncio.to_thread(self._provider)
         except Refused:
@@ -69,13 +72,13 @@ class SigV4Signer(httpx.Auth):
 
 
 def default_credentials() -> CredentialsProvider:
-    """botocore's chain, resolved at the first request and refreshed by botocore after."""
+    """Botocore's chain, resolved at the first request and refreshed by botocore after."""
     chain: list[Any] = []
 
     def provide() -> AwsCredentials:
         if not chain:
             _botocore()
-            from botocore.session import Session  # type: ignore[import-untyped]
+            from botocore.session import Session
 
             found = Session().get_credentials()
             if found is None:

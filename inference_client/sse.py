@@ -9,7 +9,13 @@ that line away; and `id` and `retry` are ignored, because a model's stream canno
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 __all__ = ["EventTooLong", "SSEDecoder"]
 
@@ -23,64 +29,55 @@ class SSEDecoder:
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max = max_event_bytes
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._data: list[str] = []
+        self._partial: list[bytes] = []
+        self._data: list[bytes] = []
         self._held = 0
         self._first_line = True
         self._skip_lf = False
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the data of the events that this chunk completes."""
-        if self._skip_lf and chunk:
-            self._skip_lf = False
-            if chunk.startswith(b"\n"):
-                chunk = chunk[1:]
-        self._buffer += chunk
-        while (line := self._next_line()) is not None:
+        if not chunk:
+            return
+        if self._skip_lf and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._skip_lf = chunk.endswith(b"\r")
+        *lines, rest = _LINE_END.split(chunk)
+        for line in lines:
+            if self._partial:
+                self._held -= sum(map(len, self._partial))
+                line = b"".join([*self._partial, line])
+                self._partial.clear()
             if (event := self._take(line)) is not None:
                 yield event
-        if len(self._buffer) + self._held > self._max:
-            raise EventTooLong(f"an event of more than {self._max} bytes")
+        if rest:
+            self._partial.append(rest)
+            self._hold(len(rest))
 
     def close(self) -> Iterator[str]:
         """Yield what the end of the stream left without its blank line."""
-        line, self._buffer = bytes(self._buffer), bytearray()
-        for last in (line, b""):
+        for last in (b"".join(self._partial), b""):
             if (event := self._take(last)) is not None:
                 yield event
-
-    def _next_line(self) -> bytes | None:
-        """Cut one line off the buffer, or None if none is whole yet."""
-        ends = [
-            at for at in (self._buffer.find(end, self._scanned) for end in b"\r\n") if at >= 0
-        ]
-        if not ends:
-            self._scanned = len(self._buffer)
-            return None
-        at = min(ends)
-        line = bytes(self._buffer[:at])
-        after = at + 1
-        if self._buffer[at : at + 1] == b"\r":
-            if after == len(self._buffer):
-                self._skip_lf = True
-            elif self._buffer[after : after + 1] == b"\n":
-                after += 1
-        del self._buffer[:after]
-        self._scanned = 0
-        return line
+        self._partial.clear()
 
     def _take(self, line: bytes) -> str | None:
+        """The event that this line ends, if it ends one."""
         if self._first_line:
             self._first_line = False
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
-            if not self._data:
-                return None
-            event, self._data, self._held = "\n".join(self._data), [], 0
+            self._held = 0
+            event = b"\n".join(self._data).decode("utf-8", "replace") if self._data else None
+            self._data.clear()
             return event
+        self._hold(len(line) + 1)
         name, _, value = line.partition(b":")
         if name == b"data":
-            self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
-            self._held += len(value)
+            self._data.append(value.removeprefix(b" "))
         return None
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > self._max:
+            raise EventTooLong(f"an event of more than {self._max} bytes")

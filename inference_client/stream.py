@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from .deadline import Deadline
 from .errors import BadAnswer, InferenceError, TimedOut, Unreachable
 from .messages import Reply, Timings, Usage
 from .refusals import error_in_stream
 from .sse import EventTooLong, SSEDecoder
-from .transport import Answer
 from .wire import Chunk, Malformed, read_chunk, read_completion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from types import TracebackType
+
+    from .deadline import Deadline
+    from .transport import Answer
 
 __all__ = ["OpenStream", "ReplyStream"]
 
@@ -68,6 +71,7 @@ class OpenStream:
         await self._stack.aclose()
 
     def reply(self) -> Reply:
+        """What has come, as a whole."""
         return Reply(
             text=self.text,
             finish_reason=self.finish_reason,
@@ -79,9 +83,7 @@ class OpenStream:
     async def _next_text(self) -> str:
         async for chunk in self._chunks:
             if chunk.error is not None:
-                raise error_in_stream(
-                    chunk.error, request_id=self.request_id, secret=self._secret
-                )
+                raise error_in_stream(chunk.error, request_id=self.request_id, secret=self._secret)
             self.finish_reason = chunk.finish_reason or self.finish_reason
             self.usage = chunk.usage or self.usage
             self.timings = chunk.timings or self.timings
@@ -93,7 +95,7 @@ class OpenStream:
 
 
 class ReplyStream:
-    """What `InferenceClient.stream` gives:
+    """What `InferenceClient.stream` gives.
 
         async with client.stream(messages) as reply:
             async for text in reply:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+import os
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 
 from .errors import BadAnswer, InferenceError, Refused, Unreachable
-from .deadline import Deadline
 from .refusals import error_from_answer
 from .settings import BearerAuth, ClientSettings, SigV4Auth
 from .sigv4 import SigV4Signer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+
+    from .deadline import Deadline
 
 __all__ = ["Answer", "Transport"]
 
@@ -28,8 +33,9 @@ class Answer:
 
     @property
     def is_json(self) -> bool:
-        media_type = self._response.headers.get("content-type", "").partition(";")[0].strip()
-        return media_type.lower() == "application/json"
+        """Whether the body is one JSON document rather than a stream."""
+        content_type: str = self._response.headers.get("content-type", "")
+        return content_type.partition(";")[0].strip().lower() == "application/json"
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it arrives, content encoding undone. Raises Unreachable, BadAnswer."""
@@ -149,6 +155,16 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
+def _cause(error: BaseException) -> str:
+    """The operating system's or TLS's own words, which httpx wraps several times over."""
+    last: BaseException = error
+    while (under := last.__cause__ or last.__context__) is not None:
+        last = under.exceptions[-1] if isinstance(under, BaseExceptionGroup) else under
+    if isinstance(last, OSError) and last.strerror and last.errno:
+        return os.strerror(last.errno) if last.errno > 0 else last.strerror
+    return str(last) or type(last).__name__
+
+
 @contextmanager
 def _translated(request_id: str) -> Iterator[None]:
     """Turn what httpx raises into our tree."""
@@ -161,7 +177,8 @@ def _translated(request_id: str) -> Iterator[None]:
         ) from error
     except httpx.ConnectError as error:
         raise Unreachable(
-            f"The model cannot be reached ({error}). Is it running, and is its address right?",
+            f"The model cannot be reached ({_cause(error)}). "
+            "Is it running, and is its address right?",
             request_id=request_id,
         ) from error
     except httpx.DecodingError as error:

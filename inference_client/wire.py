@@ -7,11 +7,13 @@ an addition of our own server; llama.cpp's server has a `timings` of its own, re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .messages import ChatMessage, SamplingOptions, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "Chunk",

@@ -314,9 +314,7 @@ class FakeModel:
         headers = {"X-Request-Id": request.headers.get("X-Request-Id", uuid.uuid4().hex)}
         if fault is not None and fault.kind == "drop":
             data = json.dumps(answer).encode()
-            response = web.StreamResponse(
-                headers=headers | {"Content-Type": "application/json"}
-            )
+            response = web.StreamResponse(headers=headers | {"Content-Type": "application/json"})
             response.content_length = len(data)
             await response.prepare(request)
             await response.write(data[: len(data) // 2])
@@ -452,9 +450,7 @@ def _error(
 
 def _fault_answer(fault: Fault) -> web.Response:
     if fault.body is not None:
-        return web.Response(
-            status=fault.status, text=fault.body, headers=fault.headers
-        )
+        return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
     answer = _error(fault.status, f"a {fault.status} to order")
     answer.headers.update(fault.headers)
     return answer
