@@ -1,0 +1,101 @@
+"""One transaction, whole or not at all, with patience for what passes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bot.errors import StoreFailed
+from bot.stores.failures import (
+    explain,
+    is_database_error,
+    is_rolled_back,
+    is_transient,
+)
+
+T = TypeVar("T")
+
+
+class Database:
+    """An engine, and how friend runs transactions on it."""
+
+    def __init__(self, engine: AsyncEngine, url: URL, *, patience_seconds: float) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._engine = engine
+        self._reading = engine.execution_options(friend_reads=True)
+        self._bare = engine.execution_options(friend_bare=True)
+        self._patience_seconds = patience_seconds
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction that may write, commit, and return its result.
+
+        `work` may run several times; only its last run counts.
+
+        Raises:
+            StoreFailed: the database would not have it, or stayed locked past the patience.
+        """
+        return await self._run(self._engine, work)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` on one unchanging view of the database; see `write`."""
+        return await self._run(self._reading, work)
+
+    async def wipe_log(self) -> None:
+        """Let erased words leave SQLite's write-ahead log too, as far as nobody reads it now."""
+        if not self.is_sqlite:
+            return
+        try:
+            async with self._bare.connect() as connection:
+                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        except DBAPIError as error:
+            raise explain(error, self.url) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    async def _run(
+        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]
+    ) -> T:
+        deadline = time.monotonic() + self._patience_seconds
+        pause = 0.01
+        while True:
+            is_committing = False
+            try:
+                async with engine.connect() as connection:
+                    await connection.begin()
+                    result = await work(connection)
+                    is_committing = True
+                    await connection.commit()
+                    return result
+            except StoreFailed:
+                raise
+            except Exception as error:
+                if not is_database_error(error):
+                    raise
+                # After a commit whose answer was lost nobody knows whether it happened; running
+                # the transaction again could accept a message twice.
+                may_repeat = is_rolled_back(error) or (is_transient(error) and not is_committing)
+                if not may_repeat or time.monotonic() + pause > deadline:
+                    raise explain(error, self.url) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+
+def begin(connection: Any) -> None:
+    """Begin on SQLite, where the driver's own way of beginning is turned off.
+
+    A writer takes the write lock at once: taking it half-way through would fail without waiting
+    whenever another process had written in between.
+    """
+    options = connection.get_execution_options()
+    if not options.get("friend_bare"):
+        reads = options.get("friend_reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
