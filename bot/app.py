@@ -16,7 +16,7 @@ from bot.core.queue import ConversationQueues
 from bot.core.responder import Responder
 from bot.errors import StoreFailed
 from bot.inference import client_settings
-from bot.local_server import LocalServer
+from bot.local_server import LocalServer, serve_command
 from bot.settings import Settings
 from bot.stores import default_url, open_store
 from inference_client import InferenceClient
@@ -54,8 +54,8 @@ async def open_bot(
         stack.push_async_callback(store.close)
         url = settings.model.url
         if not url:
-            server = LocalServer(model=settings.model.file, threads=settings.model.threads)
-            url = await stack.enter_async_context(server)
+            server = LocalServer(serve_command(settings.model))
+            url = (await stack.enter_async_context(server)).url
         client = InferenceClient(client_settings(settings.model, url))
         await stack.enter_async_context(client)
         registry = {platform.name: platform for platform in platforms}
