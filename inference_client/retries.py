@@ -53,27 +53,35 @@ class Retries:
         ):
             with turn:
                 try:
-                    permit = self._breaker.enter()
+                    return await self._once(attempt)
                 except BreakerOpen:
                     if last is None:
                         raise
                     stop = True  # the breaker opened while we paused: say what is really wrong
                     raise last from None
-                try:
-                    result = await attempt()
                 except InferenceError as error:
                     last = error
-                    if isinstance(error, Refused):
-                        permit.succeeded()
-                    elif not isinstance(error, Busy):
-                        permit.failed()
                     raise
-                else:
-                    permit.succeeded()
-                    return result
-                finally:
-                    permit.released()  # cancelled, or only busy: no effect if settled above
         raise AssertionError("stamina ended its loop without a result or an error")
+
+    async def _once(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """One attempt, counted by the breaker. A refusal shows a server that works."""
+        permit = self._breaker.enter()
+        try:
+            result = await attempt()
+        except Refused:
+            permit.succeeded()
+            raise
+        except Busy:
+            raise
+        except InferenceError:
+            permit.failed()
+            raise
+        else:
+            permit.succeeded()
+            return result
+        finally:
+            permit.released()  # cancelled, or only busy; no effect if settled above
 
     def _pause(self, error: InferenceError, failures: int) -> float:
         if isinstance(error, Busy | ServerFailed) and error.retry_after is not None:

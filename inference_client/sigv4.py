@@ -36,7 +36,7 @@ class SigV4Signer(httpx.Auth):
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """httpx's hook: the request is whole but for the signature."""
+        """Hook of httpx: the request is whole but for the signature."""
         try:
             credentials = await asyncio.to_thread(self._provider)
         except Refused:

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_client.sse import EventTooLong, SSEDecoder
+
+_LIMIT = 1_000_000
+
+
+def _decode(chunks: list[bytes]) -> list[str]:
+    decoder = SSEDecoder(_LIMIT)
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    return events + list(decoder.close())
+
+
+def _cut(data: bytes, at: list[int]) -> list[bytes]:
+    marks = sorted({0, len(data), *(i % (len(data) + 1) for i in at)})
+    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+
+
+_LINE_END = st.sampled_from(["\n", "\r\n", "\r"])
+_PAYLOAD = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=30
+)
+_NOISE = st.sampled_from([": keep-alive", ":", "event: message", "id: 7", "retry: 100", "junk"])
+
+
+@given(
+    payloads=st.lists(_PAYLOAD, max_size=8),
+    noise=st.lists(_NOISE, max_size=3),
+    end=_LINE_END,
+    space=st.booleans(),
+    cuts=st.lists(st.integers(0, 10_000), max_size=30),
+    bom=st.booleans(),
+)
+def test_any_cut_of_the_bytes_gives_the_same_events(
+    payloads: list[str], noise: list[str], end: str, space: bool, cuts: list[int], bom: bool
+) -> None:
+    text = "".join(f"{line}{end}" for line in noise)
+    for payload in payloads:
+        lead = " " if space or payload.startswith(" ") else ""
+        text += f"data:{lead}{payload}{end}" + "".join(f"{line}{end}" for line in noise) + end
+    data = (b"\xef\xbb\xbf" if bom else b"") + text.encode()
+    assert _decode(_cut(data, cuts)) == payloads
+    assert _decode([data[i : i + 1] for i in range(len(data))]) == payloads
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_no_bytes_break_it(chunks: list[bytes]) -> None:
+    whole = _decode([b"".join(chunks)])
+    assert _decode(chunks) == whole
+
+
+def test_lines_of_one_event_are_joined() -> None:
+    assert _decode([b"data: a\ndata: b\ndata\n\n"]) == ["a\nb\n"]
+
+
+def test_an_event_without_its_blank_line_is_given_at_the_end() -> None:
+    assert _decode([b"data: a\n\ndata: b\n"]) == ["a", "b"]
+    assert _decode([b"data: a\n\ndata: b"]) == ["a", "b"]
+
+
+def test_a_character_cut_in_two_is_whole_again() -> None:
+    emoji = "🙂".encode()
+    assert _decode([b"data: " + emoji[:2], emoji[2:] + b"\n\n"]) == ["🙂"]
+
+
+def test_an_endless_line_is_stopped() -> None:
+    decoder = SSEDecoder(100)
+    with pytest.raises(EventTooLong):
+        for _ in range(20):
+            list(decoder.feed(b"data: xxxx"))
+
+
+def test_an_endless_event_is_stopped() -> None:
+    decoder = SSEDecoder(100)
+    with pytest.raises(EventTooLong):
+        for _ in range(200):
+            list(decoder.feed(b"data:\n"))
+
+
+def test_the_limit_is_for_one_event_and_not_for_all() -> None:
+    decoder = SSEDecoder(100)
+    events = [e for _ in range(50) for cut in (b"data: 01234", b"56789\n\n") for e in decoder.feed(cut)]
+    assert events == ["0123456789"] * 50
