@@ -13,29 +13,29 @@ from bot.errors import StoreFailed
 
 _SQLITE = {
     sqlite3.SQLITE_BUSY: "is locked by another program. Close what else has it open, then try "
-                         "again",
+    "again",
     sqlite3.SQLITE_LOCKED: "is locked by another program. Close what else has it open, then try "
-                           "again",
+    "again",
     sqlite3.SQLITE_FULL: "cannot grow: the disk, or the space friend is given, is full. Free some "
-                         "space, then try again",
+    "space, then try again",
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error, or is full. "
-                          "Check the disk and its free space",
+    "Check the disk and its free space",
     sqlite3.SQLITE_CORRUPT: "is damaged. Move it away (friend then starts with an empty history) "
-                            "or put back a copy",
+    "or put back a copy",
     sqlite3.SQLITE_NOTADB: "is not an SQLite database. Move it away, or point FRIEND_STORE_URL at "
-                           "another file",
+    "another file",
     sqlite3.SQLITE_READONLY: "may not be written. Give friend's user the right to write it and "
-                             "its folder",
+    "its folder",
     sqlite3.SQLITE_PERM: "may not be opened. Give friend's user the right to read and write it",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that its folder exists and that friend's "
-                             "user may write there",
+    "user may write there",
 }
 
 _POSTGRESQL = {
     "28": "refuses the user or the password. Check FRIEND_STORE_URL",
     "3D": "does not exist. Create it (`createdb`), or check FRIEND_STORE_URL",
     "42": "does not let friend do what it must, or its tables are not friend's. Grant friend's "
-          "user the right to create tables, or give it a database of its own",
+    "user the right to create tables, or give it a database of its own",
     "53": "is out of space, memory or connections. Make room, then try again",
     "57": "is shutting down or starting up. Try again in a moment",
     "08": "broke the connection. Check that the server runs, then try again",

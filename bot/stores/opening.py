@@ -87,11 +87,18 @@ async def open_store(
     address = _address(url)
     is_sqlite = address.get_backend_name() == "sqlite"
     engine = (_sqlite if is_sqlite else _postgresql)(address, patience_seconds)
-    opening = Database(engine, address, patience_seconds=(
-        max(patience_seconds, _MIGRATION_PATIENCE_SECONDS) if not is_sqlite else patience_seconds
-    ))
+    opening = Database(
+        engine,
+        address,
+        patience_seconds=(
+            max(patience_seconds, _MIGRATION_PATIENCE_SECONDS)
+            if not is_sqlite
+            else patience_seconds
+        ),
+    )
     try:
         if not await opening.read(_is_current):
+
             async def upgrade(connection: AsyncConnection) -> None:
                 await connection.run_sync(migrate, place(address))
 
@@ -137,8 +144,12 @@ def _sqlite(url: URL, patience_seconds: float) -> AsyncEngine:
     queue up in order in the pool instead of polling each other's locks.
     """
     engine = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0,
-        pool_timeout=3 * patience_seconds + 30, hide_parameters=True,
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=3 * patience_seconds + 30,
+        hide_parameters=True,
         connect_args={"timeout": patience_seconds},
     )
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
@@ -158,8 +169,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `begin` begins transactions
     cursor = connection.cursor()
     for pragma in (
-        "journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON",
-        "foreign_keys = ON", "secure_delete = ON",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "fullfsync = ON",
+        "checkpoint_fullfsync = ON",
+        "foreign_keys = ON",
+        "secure_delete = ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -168,10 +183,15 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _postgresql(url: URL, patience_seconds: float) -> AsyncEngine:
     try:
         return create_async_engine(
-            url, pool_size=5, max_overflow=5, pool_timeout=3 * patience_seconds + 30,
-            pool_pre_ping=True, hide_parameters=True,
+            url,
+            pool_size=5,
+            max_overflow=5,
+            pool_timeout=3 * patience_seconds + 30,
+            pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={
-                "timeout": 10.0, "command_timeout": 60.0,
+                "timeout": 10.0,
+                "command_timeout": 60.0,
                 "server_settings": {"application_name": "friend"},
             },
         )

@@ -102,21 +102,24 @@ class Json(TypeDecorator[Any]):
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows by itself only in a column of type INTEGER."""
 
-metadata = MetaData(naming_convention={
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-})
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 conversations = Table(
-    "conversations", metadata,
+    "conversations",
+    metadata,
     Column("id", _Id, primary_key=True),
     Column("platform", Words, nullable=False),
     Column("space", Words, nullable=False),
     Column("channel", Words, nullable=False),
     Column("thread", Words, nullable=False),
-    # The first turn still in the window. It only grows: a reset and a moved window are the same.
+    # The first place (`queries.PLACE`) still in the window; it only grows, by resets and hops.
     Column("window_start", BigInteger, nullable=False),
     Column("active_at", Moment, nullable=False),
     UniqueConstraint("platform", "space", "channel", "thread"),
@@ -124,7 +127,8 @@ conversations = Table(
 )
 
 turns = Table(
-    "turns", metadata,
+    "turns",
+    metadata,
     # Never reused (AUTOINCREMENT, a sequence): window_start must not catch a later turn.
     Column("id", _Id, primary_key=True),
     Column("conversation_id", _Id, ForeignKey("conversations.id"), nullable=False),
@@ -132,6 +136,8 @@ turns = Table(
     Column("text", Words, nullable=False),
     Column("person_id", Words),
     Column("person_name", Words),
+    # The turn a reply answers. No foreign key: it keeps its place when that turn is erased.
+    Column("answers", BigInteger),
     Column("is_dropped", Boolean, nullable=False),
     Column("sent_at", Moment, nullable=False),
     Index(None, "conversation_id", "id"),
@@ -141,7 +147,8 @@ turns = Table(
 )
 
 turn_messages = Table(
-    "turn_messages", metadata,
+    "turn_messages",
+    metadata,
     Column("turn_id", _Id, ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("message_id", Words, nullable=False),
@@ -149,7 +156,8 @@ turn_messages = Table(
 )
 
 replies = Table(
-    "replies", metadata,
+    "replies",
+    metadata,
     Column("id", _Id, primary_key=True),
     Column("key", String(64), nullable=False),
     Column("conversation_id", _Id, ForeignKey("conversations.id"), nullable=False),
@@ -170,7 +178,8 @@ replies = Table(
 )
 
 events = Table(
-    "events", metadata,
+    "events",
+    metadata,
     Column("platform", Words, primary_key=True),
     Column("event_id", Words, primary_key=True),
     Column("accepted_at", Moment, nullable=False),

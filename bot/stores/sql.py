@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    Select,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,6 +22,20 @@ from bot.core.conversation import (
 )
 from bot.core.ports import Accepted
 from bot.errors import StoreFailed
+from bot.stores.queries import (
+    CONVERSATION_KEY,
+    OPEN,
+    PLACE,
+    add_turn,
+    end,
+    in_window,
+    is_conversation,
+    lock,
+    lock_reply,
+    to_pending,
+    to_turn,
+    turns_of,
+)
 from bot.stores.schema import conversations, events, replies, turn_messages, turns
 from bot.stores.transactions import Database
 
@@ -43,18 +46,18 @@ EVENTS_KEPT_AT_LEAST = timedelta(days=2)
 """Accepted events are known again for this long, however short the retention: platforms redeliver
 for minutes to hours, and a restart may be late."""
 
-_OPEN = (ReplyState.QUEUED, ReplyState.POSTING)
-
 
 def _writes(
     method: Callable[Concatenate[SqlStore, AsyncConnection, P], Awaitable[T]],
 ) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
     """Run the method in a transaction of its own; it may run again if the database says so."""
+
     @wraps(method)
     async def in_transaction(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.write(
             lambda connection: method(self, connection, *args, **kwargs)
         )
+
     return in_transaction
 
 
@@ -62,11 +65,13 @@ def _reads(
     method: Callable[Concatenate[SqlStore, AsyncConnection, P], Awaitable[T]],
 ) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
     """Run the method in a read-only transaction."""
+
     @wraps(method)
     async def in_transaction(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.read(
             lambda connection: method(self, connection, *args, **kwargs)
         )
+
     return in_transaction
 
 
@@ -92,7 +97,8 @@ class SqlStore:
         is_new = await connection.scalar(
             self._upsert(events)
             .values(
-                platform=message.conversation.platform, event_id=message.event_id,
+                platform=message.conversation.platform,
+                event_id=message.event_id,
                 accepted_at=self._clock(),
             )
             .on_conflict_do_nothing()
@@ -101,67 +107,95 @@ class SqlStore:
         if is_new is None:
             return None
         conversation_id = await self._enter(connection, message.conversation)
-        turn_id = await _add_turn(
-            connection, conversation_id, Role.USER, message.text, [message.message_id],
-            message.author, message.sent_at,
+        turn_id = await add_turn(
+            connection,
+            conversation_id,
+            Role.USER,
+            message.text,
+            [message.message_id],
+            message.author,
+            message.sent_at,
         )
         if reply_key is None:
             return Accepted(turn_id, None)
         reply = await self._promise(
-            connection, conversation_id, message.conversation, turn_id, reply_key,
-            message.address, message.author,
+            connection,
+            conversation_id,
+            message.conversation,
+            turn_id,
+            reply_key,
+            message.address,
+            message.author,
         )
         return Accepted(turn_id, reply)
 
-    @_reads
-    async def seen(self, connection: AsyncConnection, platform: str, event_id: str) -> bool:
-        """Whether the event was accepted before."""
-        return await connection.scalar(select(exists().where(
-            events.c.platform == platform, events.c.event_id == event_id,
-        ))) or False
+    @_writes
+    async def first_sight(self, connection: AsyncConnection, platform: str, event_id: str) -> bool:
+        """Note an event that is not to be remembered as a turn; False if it was known."""
+        return await self._is_new(connection, platform, event_id)
 
     @_writes
     async def promise(
-        self, connection: AsyncConnection, conversation: ConversationKey, turn_id: int, *,
-        reply_key: str, address: Mapping[str, str], author: Person,
+        self,
+        connection: AsyncConnection,
+        conversation: ConversationKey,
+        turn_id: int,
+        *,
+        reply_key: str,
+        address: Mapping[str, str],
+        author: Person,
     ) -> PendingReply:
         """Promise a (further) reply to a message already stored."""
         conversation_id = await self._enter(connection, conversation)
         if not await connection.scalar(select(exists().where(turns.c.id == turn_id))):
             raise StoreFailed("The message to answer is no longer in the history.")
         return await self._promise(
-            connection, conversation_id, conversation, turn_id, reply_key, address, author,
+            connection,
+            conversation_id,
+            conversation,
+            turn_id,
+            reply_key,
+            address,
+            author,
         )
 
     @_reads
     async def window(
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> Sequence[Turn]:
-        """The turns since the last reset and from the kept window start on, oldest first."""
+        """The turns since the last reset and from the kept window start on, by `Turn.place`."""
         found = await connection.execute(
-            _in_window(select(turns, turn_messages.c.message_id), conversation)
-            .outerjoin(turn_messages, (turn_messages.c.turn_id == turns.c.id)
-                       & (turn_messages.c.position == 0))
-            .order_by(turns.c.id)
+            in_window(select(turns, turn_messages.c.message_id), conversation)
+            .outerjoin(
+                turn_messages,
+                (turn_messages.c.turn_id == turns.c.id) & (turn_messages.c.position == 0),
+            )
+            .order_by(PLACE, turns.c.id)
         )
-        return [_turn(row) for row in found]
+        return [to_turn(row) for row in found]
 
     @_writes
     async def move_window(
         self, connection: AsyncConnection, conversation: ConversationKey, first_turn_id: int
     ) -> None:
         """Let the window start at this turn from now on; it never moves back."""
+        place = await connection.scalar(select(PLACE).where(turns.c.id == first_turn_id))
+        start = 2 * first_turn_id if place is None else place
         await connection.execute(
             update(conversations)
-            .where(_is(conversation), conversations.c.window_start < first_turn_id)
-            .values(window_start=first_turn_id)
+            .where(is_conversation(conversation), conversations.c.window_start < start)
+            .values(window_start=start)
         )
 
     # -- replies --------------------------------------------------------------------------------
 
     @_writes
     async def begin_posting(
-        self, connection: AsyncConnection, keys: Sequence[str], parts: Sequence[str], *,
+        self,
+        connection: AsyncConnection,
+        keys: Sequence[str],
+        parts: Sequence[str],
+        *,
         is_apology: bool,
     ) -> bool:
         """Write the words of a reply before they are posted; see the port.
@@ -170,18 +204,18 @@ class SqlStore:
         was ended otherwise, or whose message was erased, counts as cancelled.
         """
         first, *others = keys
-        if await _lock_reply(connection, first) is None:
+        if await lock_reply(connection, first) is None:
             return False
         begun = await connection.scalar(
             update(replies)
-            .where(replies.c.key == first, replies.c.state.in_(_OPEN))
+            .where(replies.c.key == first, replies.c.state.in_(OPEN))
             .values(state=ReplyState.POSTING, parts=list(parts), is_apology=is_apology)
             .returning(replies.c.id)
         )
         if begun is None:
             return False
         if others:
-            await _end(connection, replies.c.key.in_(others), ReplyState.DONE)
+            await end(connection, replies.c.key.in_(others), ReplyState.DONE)
         return True
 
     @_writes
@@ -192,29 +226,34 @@ class SqlStore:
 
         A second call, or a call after the reply was cancelled, changes nothing.
         """
-        if await _lock_reply(connection, key) is None:
+        if await lock_reply(connection, key) is None:
             return
-        reply = (await connection.execute(
-            select(replies, turns.c.person_id, turns.c.person_name)
-            .join(turns, turns.c.id == replies.c.turn_id)
-            .where(replies.c.key == key, replies.c.state.in_(_OPEN))
-        )).one_or_none()
+        reply = (
+            await connection.execute(
+                select(replies, turns.c.person_id, turns.c.person_name)
+                .join(turns, turns.c.id == replies.c.turn_id)
+                .where(replies.c.key == key, replies.c.state.in_(OPEN))
+            )
+        ).one_or_none()
         if reply is None:
             return
-        await _end(connection, replies.c.key == key, ReplyState.DONE)
+        await end(connection, replies.c.key == key, ReplyState.DONE)
         if reply.parts and not reply.is_apology:
             # To whom friend speaks: so that forgetting a person finds what was said to them.
-            await _add_turn(
-                connection, reply.conversation_id, Role.FRIEND, "\n".join(reply.parts),
-                message_ids, Person(reply.person_id, reply.person_name), self._clock(),
+            await add_turn(
+                connection,
+                reply.conversation_id,
+                Role.FRIEND,
+                "\n".join(reply.parts),
+                message_ids,
+                Person(reply.person_id, reply.person_name),
+                self._clock(),
             )
 
     @_writes
-    async def close_reply(
-        self, connection: AsyncConnection, key: str, state: ReplyState
-    ) -> None:
+    async def close_reply(self, connection: AsyncConnection, key: str, state: ReplyState) -> None:
         """End a promise without words: FAILED or CANCELLED."""
-        await _end(connection, replies.c.key == key, state)
+        await end(connection, replies.c.key == key, state)
 
     @_writes
     async def unfinished(
@@ -222,27 +261,25 @@ class SqlStore:
     ) -> Sequence[PendingReply]:
         """Promises still QUEUED or POSTING, oldest first; older ones are closed as FAILED."""
         here = select(conversations.c.id).where(conversations.c.platform == platform)
-        await _end(
+        await end(
             connection,
             replies.c.conversation_id.in_(here) & (replies.c.created_at < not_before),
             ReplyState.FAILED,
         )
         found = await connection.execute(
-            select(replies, *_PLACE)
+            select(replies, *CONVERSATION_KEY)
             .join(conversations, conversations.c.id == replies.c.conversation_id)
-            .where(conversations.c.platform == platform, replies.c.state.in_(_OPEN))
+            .where(conversations.c.platform == platform, replies.c.state.in_(OPEN))
             .order_by(replies.c.id)
         )
-        return [_pending(row) for row in found]
+        return [to_pending(row) for row in found]
 
     # -- what people take back ------------------------------------------------------------------
 
     @_writes
     async def drop_turn(self, connection: AsyncConnection, turn_id: int) -> None:
         """Take a turn out of the window for good (a reply that is to be given again)."""
-        await connection.execute(
-            update(turns).where(turns.c.id == turn_id).values(is_dropped=True)
-        )
+        await connection.execute(update(turns).where(turns.c.id == turn_id).values(is_dropped=True))
 
     @_writes
     async def edit(
@@ -255,8 +292,9 @@ class SqlStore:
         """
         await connection.execute(
             update(turns)
-            .where(turns.c.role == Role.USER,
-                   turns.c.id.in_(_turns_of(platform, channel, message_id)))
+            .where(
+                turns.c.role == Role.USER, turns.c.id.in_(turns_of(platform, channel, message_id))
+            )
             .values(text=text)
         )
 
@@ -273,8 +311,8 @@ class SqlStore:
     async def _delete(
         self, connection: AsyncConnection, platform: str, channel: str, message_id: str
     ) -> bool:
-        found = _turns_of(platform, channel, message_id)
-        await _lock(connection, select(turns.c.conversation_id).where(turns.c.id.in_(found)))
+        found = turns_of(platform, channel, message_id)
+        await lock(connection, select(turns.c.conversation_id).where(turns.c.id.in_(found)))
         erased = await connection.execute(delete(turns).where(turns.c.id.in_(found)))
         return erased.rowcount > 0
 
@@ -285,24 +323,21 @@ class SqlStore:
         Replies whose words are just being posted are cancelled too: they stay out of the window.
         """
         conversation_id = await connection.scalar(
-            select(conversations.c.id).where(_is(conversation)).with_for_update()
+            select(conversations.c.id).where(is_conversation(conversation)).with_for_update()
         )
         if conversation_id is None:
             return 0
-        dropped = await connection.scalar(_in_window(select(func.count()), conversation))
+        dropped = await connection.scalar(in_window(select(func.count()), conversation))
         last = await connection.scalar(
             select(func.max(turns.c.id)).where(turns.c.conversation_id == conversation_id)
         )
         if last is not None:
             await connection.execute(
                 update(conversations)
-                .where(conversations.c.id == conversation_id,
-                       conversations.c.window_start <= last)
+                .where(conversations.c.id == conversation_id, conversations.c.window_start <= last)
                 .values(window_start=last + 1)
             )
-        await _end(
-            connection, replies.c.conversation_id == conversation_id, ReplyState.CANCELLED
-        )
+        await end(connection, replies.c.conversation_id == conversation_id, ReplyState.CANCELLED)
         return dropped or 0
 
     async def forget_person(self, platform: str, person_id: str) -> int:
@@ -316,15 +351,14 @@ class SqlStore:
         return forgotten
 
     @_writes
-    async def _forget(
-        self, connection: AsyncConnection, platform: str, person_id: str
-    ) -> int:
+    async def _forget(self, connection: AsyncConnection, platform: str, person_id: str) -> int:
         here = select(conversations.c.id).where(conversations.c.platform == platform)
         theirs = (turns.c.person_id == person_id) & turns.c.conversation_id.in_(here)
         owed = (replies.c.author_id == person_id) & replies.c.conversation_id.in_(here)
-        await _lock(
+        await lock(
             connection,
-            select(turns.c.conversation_id).where(theirs)
+            select(turns.c.conversation_id)
+            .where(theirs)
             .union(select(replies.c.conversation_id).where(owed)),
         )
         spoken = await connection.scalar(
@@ -345,11 +379,13 @@ class SqlStore:
     async def _expire(self, connection: AsyncConnection, before: datetime) -> int:
         erased = await connection.execute(delete(turns).where(turns.c.sent_at < before))
         await connection.execute(delete(replies).where(replies.c.created_at < before))
-        await connection.execute(delete(conversations).where(
-            conversations.c.active_at < before,
-            ~exists().where(turns.c.conversation_id == conversations.c.id),
-            ~exists().where(replies.c.conversation_id == conversations.c.id),
-        ))
+        await connection.execute(
+            delete(conversations).where(
+                conversations.c.active_at < before,
+                ~exists().where(turns.c.conversation_id == conversations.c.id),
+                ~exists().where(replies.c.conversation_id == conversations.c.id),
+            )
+        )
         known_again = min(before, self._clock() - EVENTS_KEPT_AT_LEAST)
         await connection.execute(delete(events).where(events.c.accepted_at < known_again))
         return erased.rowcount
@@ -361,14 +397,32 @@ class SqlStore:
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> bool:
         """Whether friend has spoken in this conversation (for threads it is part of)."""
-        return await connection.scalar(select(
-            exists().where(turns.c.conversation_id == conversations.c.id, _is(conversation),
-                           turns.c.role == Role.FRIEND)
-        )) or False
+        return (
+            await connection.scalar(
+                select(
+                    exists().where(
+                        turns.c.conversation_id == conversations.c.id,
+                        is_conversation(conversation),
+                        turns.c.role == Role.FRIEND,
+                    )
+                )
+            )
+            or False
+        )
 
     async def close(self) -> None:
         """Release the database."""
         await self._database.close()
+
+    async def _is_new(self, connection: AsyncConnection, platform: str, event_id: str) -> bool:
+        """Note an event; False if it was known. Of two at the same moment one is told so."""
+        noted = await connection.scalar(
+            self._upsert(events)
+            .values(platform=platform, event_id=event_id, accepted_at=self._clock())
+            .on_conflict_do_nothing()
+            .returning(events.c.event_id)
+        )
+        return noted is not None
 
     async def _enter(self, connection: AsyncConnection, conversation: ConversationKey) -> int:
         """The conversation's id, its row made if need be and locked."""
@@ -376,9 +430,12 @@ class SqlStore:
         entered = await connection.execute(
             self._upsert(conversations)
             .values(
-                platform=conversation.platform, space=conversation.space,
-                channel=conversation.channel, thread=conversation.thread,
-                window_start=0, active_at=now,
+                platform=conversation.platform,
+                space=conversation.space,
+                channel=conversation.channel,
+                thread=conversation.thread,
+                window_start=0,
+                active_at=now,
             )
             .on_conflict_do_update(
                 index_elements=["platform", "space", "channel", "thread"],
@@ -389,123 +446,35 @@ class SqlStore:
         return int(entered.scalar_one())
 
     async def _promise(
-        self, connection: AsyncConnection, conversation_id: int, conversation: ConversationKey,
-        turn_id: int, key: str, address: Mapping[str, str], author: Person,
+        self,
+        connection: AsyncConnection,
+        conversation_id: int,
+        conversation: ConversationKey,
+        turn_id: int,
+        key: str,
+        address: Mapping[str, str],
+        author: Person,
     ) -> PendingReply:
         reply = PendingReply(
-            key=key, conversation=conversation, author=author, turn_id=turn_id,
-            address=dict(address), created_at=self._clock(),
+            key=key,
+            conversation=conversation,
+            author=author,
+            turn_id=turn_id,
+            address=dict(address),
+            created_at=self._clock(),
         )
-        await connection.execute(insert(replies).values(
-            key=key, conversation_id=conversation_id, turn_id=turn_id, author_id=author.id,
-            author_name=author.name, address=dict(address), state=reply.state, parts=[],
-            is_apology=False, created_at=reply.created_at,
-        ))
+        await connection.execute(
+            insert(replies).values(
+                key=key,
+                conversation_id=conversation_id,
+                turn_id=turn_id,
+                author_id=author.id,
+                author_name=author.name,
+                address=dict(address),
+                state=reply.state,
+                parts=[],
+                is_apology=False,
+                created_at=reply.created_at,
+            )
+        )
         return reply
-
-
-_PLACE = (
-    conversations.c.platform, conversations.c.space, conversations.c.channel,
-    conversations.c.thread,
-)
-
-
-def _is(conversation: ConversationKey) -> ColumnElement[bool]:
-    return (
-        (conversations.c.platform == conversation.platform)
-        & (conversations.c.space == conversation.space)
-        & (conversations.c.channel == conversation.channel)
-        & (conversations.c.thread == conversation.thread)
-    )
-
-
-def _in_window(query: Select[Any], conversation: ConversationKey) -> Select[Any]:
-    return (
-        query.select_from(turns)
-        .join(conversations, conversations.c.id == turns.c.conversation_id)
-        .where(_is(conversation), turns.c.id >= conversations.c.window_start,
-               ~turns.c.is_dropped)
-    )
-
-
-def _turns_of(platform: str, channel: str, message_id: str) -> Select[tuple[int]]:
-    """Ids of the turns that a message is (part of); a thread counts as a channel here."""
-    return (
-        select(turn_messages.c.turn_id)
-        .join(turns, turns.c.id == turn_messages.c.turn_id)
-        .join(conversations, conversations.c.id == turns.c.conversation_id)
-        .where(
-            turn_messages.c.message_id == message_id,
-            conversations.c.platform == platform,
-            or_(conversations.c.channel == channel, conversations.c.thread == channel),
-        )
-    )
-
-
-async def _lock(connection: AsyncConnection, conversation_ids: Any) -> None:
-    """Lock conversations, in one order everywhere so that two processes never wait in a ring."""
-    await connection.execute(
-        select(conversations.c.id).where(conversations.c.id.in_(conversation_ids))
-        .order_by(conversations.c.id).with_for_update()
-    )
-
-
-async def _lock_reply(connection: AsyncConnection, key: str) -> int | None:
-    """Lock the conversation of a reply; None if there is no such reply."""
-    return await connection.scalar(
-        select(conversations.c.id)
-        .join(replies, replies.c.conversation_id == conversations.c.id)
-        .where(replies.c.key == key)
-        .with_for_update(of=conversations)
-    )
-
-
-async def _end(
-    connection: AsyncConnection, which: ColumnElement[bool], state: ReplyState
-) -> None:
-    """End open promises; words that were to be posted are not kept twice."""
-    await connection.execute(
-        update(replies).where(which, replies.c.state.in_(_OPEN)).values(state=state, parts=[])
-    )
-
-
-async def _add_turn(
-    connection: AsyncConnection, conversation_id: int, role: Role, text: str,
-    message_ids: Iterable[str], person: Person, sent_at: datetime,
-) -> int:
-    added = await connection.execute(
-        insert(turns)
-        .values(
-            conversation_id=conversation_id, role=role, text=text, person_id=person.id,
-            person_name=person.name, is_dropped=False, sent_at=sent_at,
-        )
-        .returning(turns.c.id)
-    )
-    turn_id = int(added.scalar_one())
-    rows = [
-        {"turn_id": turn_id, "position": position, "message_id": message_id}
-        for position, message_id in enumerate(message_ids)
-    ]
-    if rows:
-        await connection.execute(insert(turn_messages), rows)
-    return turn_id
-
-
-def _turn(row: Row[Any]) -> Turn:
-    role = Role(row.role)
-    speaker = Person(row.person_id, row.person_name) if role is Role.USER else None
-    return Turn(row.id, role, row.text, row.message_id or "", speaker)
-
-
-def _pending(row: Row[Any]) -> PendingReply:
-    return PendingReply(
-        key=row.key,
-        conversation=ConversationKey(row.platform, row.space, row.channel, row.thread),
-        author=Person(row.author_id, row.author_name),
-        turn_id=row.turn_id,
-        address=row.address,
-        created_at=row.created_at,
-        state=ReplyState(row.state),
-        parts=tuple(row.parts),
-        is_apology=row.is_apology,
-    )

@@ -61,9 +61,7 @@ class Database:
         """Close all connections."""
         await self._engine.dispose()
 
-    async def _run(
-        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]
-    ) -> T:
+    async def _run(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         deadline = time.monotonic() + self._patience_seconds
         pause = 0.01
         while True:

@@ -28,7 +28,10 @@ def upgrade() -> None:
         sa.Column("active_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_conversations"),
         sa.UniqueConstraint(
-            "platform", "space", "channel", "thread",
+            "platform",
+            "space",
+            "channel",
+            "thread",
             name="uq_conversations_platform_space_channel_thread",
         ),
         sqlite_autoincrement=True,
@@ -41,11 +44,13 @@ def upgrade() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("person_id", sa.Text(), nullable=True),
         sa.Column("person_name", sa.Text(), nullable=True),
+        sa.Column("answers", sa.BigInteger(), nullable=True),
         sa.Column("is_dropped", sa.Boolean(), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_turns"),
         sa.ForeignKeyConstraint(
-            ["conversation_id"], ["conversations.id"],
+            ["conversation_id"],
+            ["conversations.id"],
             name="fk_turns_conversation_id_conversations",
         ),
         sqlite_autoincrement=True,
@@ -60,7 +65,10 @@ def upgrade() -> None:
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("turn_id", "position", name="pk_turn_messages"),
         sa.ForeignKeyConstraint(
-            ["turn_id"], ["turns.id"], name="fk_turn_messages_turn_id_turns", ondelete="CASCADE",
+            ["turn_id"],
+            ["turns.id"],
+            name="fk_turn_messages_turn_id_turns",
+            ondelete="CASCADE",
         ),
     )
     op.create_index("ix_turn_messages_message_id", "turn_messages", ["message_id"])
@@ -80,11 +88,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_replies"),
         sa.UniqueConstraint("key", name="uq_replies_key"),
         sa.ForeignKeyConstraint(
-            ["conversation_id"], ["conversations.id"],
+            ["conversation_id"],
+            ["conversations.id"],
             name="fk_replies_conversation_id_conversations",
         ),
         sa.ForeignKeyConstraint(
-            ["turn_id"], ["turns.id"], name="fk_replies_turn_id_turns", ondelete="CASCADE",
+            ["turn_id"],
+            ["turns.id"],
+            name="fk_replies_turn_id_turns",
+            ondelete="CASCADE",
         ),
         sqlite_autoincrement=True,
     )

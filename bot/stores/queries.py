@@ -1,0 +1,147 @@
+"""The statements that several transactions share, and rows as the core's types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.core.conversation import ConversationKey, PendingReply, Person, ReplyState, Role, Turn
+from bot.stores.schema import conversations, replies, turn_messages, turns
+
+OPEN = (ReplyState.QUEUED, ReplyState.POSTING)
+
+PLACE: ColumnElement[int] = case(
+    (turns.c.answers.is_(None), 2 * turns.c.id), else_=2 * turns.c.answers + 1
+)
+"""`Turn.place` as one number: a person's turn is even, a reply the odd number after it."""
+
+CONVERSATION_KEY = (
+    conversations.c.platform,
+    conversations.c.space,
+    conversations.c.channel,
+    conversations.c.thread,
+)
+
+
+def is_conversation(conversation: ConversationKey) -> ColumnElement[bool]:
+    """Pick the row of one conversation."""
+    return (
+        (conversations.c.platform == conversation.platform)
+        & (conversations.c.space == conversation.space)
+        & (conversations.c.channel == conversation.channel)
+        & (conversations.c.thread == conversation.thread)
+    )
+
+
+def in_window(query: Select[Any], conversation: ConversationKey) -> Select[Any]:
+    """Narrow `query` to the turns that are in the window of one conversation."""
+    return (
+        query.select_from(turns)
+        .join(conversations, conversations.c.id == turns.c.conversation_id)
+        .where(
+            is_conversation(conversation),
+            PLACE >= conversations.c.window_start,
+            2 * turns.c.id >= conversations.c.window_start - 1,  # implied by the line above
+            ~turns.c.is_dropped,
+        )
+    )
+
+
+def turns_of(platform: str, channel: str, message_id: str) -> Select[tuple[int]]:
+    """Ids of the turns that a message is (part of); a thread counts as a channel here."""
+    return (
+        select(turn_messages.c.turn_id)
+        .join(turns, turns.c.id == turn_messages.c.turn_id)
+        .join(conversations, conversations.c.id == turns.c.conversation_id)
+        .where(
+            turn_messages.c.message_id == message_id,
+            conversations.c.platform == platform,
+            or_(conversations.c.channel == channel, conversations.c.thread == channel),
+        )
+    )
+
+
+async def lock(connection: AsyncConnection, conversation_ids: Any) -> None:
+    """Lock conversations, in one order everywhere so that two processes never wait in a ring."""
+    await connection.execute(
+        select(conversations.c.id)
+        .where(conversations.c.id.in_(conversation_ids))
+        .order_by(conversations.c.id)
+        .with_for_update()
+    )
+
+
+async def lock_reply(connection: AsyncConnection, key: str) -> int | None:
+    """Lock the conversation of a reply; None if there is no such reply."""
+    return await connection.scalar(
+        select(conversations.c.id)
+        .join(replies, replies.c.conversation_id == conversations.c.id)
+        .where(replies.c.key == key)
+        .with_for_update(of=conversations)
+    )
+
+
+async def end(connection: AsyncConnection, which: ColumnElement[bool], state: ReplyState) -> None:
+    """End open promises; words that were to be posted are not kept twice."""
+    await connection.execute(
+        update(replies).where(which, replies.c.state.in_(OPEN)).values(state=state, parts=[])
+    )
+
+
+async def add_turn(
+    connection: AsyncConnection,
+    conversation_id: int,
+    role: Role,
+    text: str,
+    message_ids: Iterable[str],
+    person: Person,
+    sent_at: datetime,
+) -> int:
+    """Append a turn to a conversation, which must be locked; return its id."""
+    added = await connection.execute(
+        insert(turns)
+        .values(
+            conversation_id=conversation_id,
+            role=role,
+            text=text,
+            person_id=person.id,
+            person_name=person.name,
+            is_dropped=False,
+            sent_at=sent_at,
+        )
+        .returning(turns.c.id)
+    )
+    turn_id = int(added.scalar_one())
+    rows = [
+        {"turn_id": turn_id, "position": position, "message_id": message_id}
+        for position, message_id in enumerate(message_ids)
+    ]
+    if rows:
+        await connection.execute(insert(turn_messages), rows)
+    return turn_id
+
+
+def to_turn(row: Row[Any]) -> Turn:
+    """Read a row of `turns` with the `message_id` of its first message."""
+    role = Role(row.role)
+    speaker = Person(row.person_id, row.person_name) if role is Role.USER else None
+    return Turn(row.id, role, row.text, row.message_id or "", speaker, row.answers)
+
+
+def to_pending(row: Row[Any]) -> PendingReply:
+    """Read a row of `replies` with its `CONVERSATION_KEY`."""
+    return PendingReply(
+        key=row.key,
+        conversation=ConversationKey(row.platform, row.space, row.channel, row.thread),
+        author=Person(row.author_id, row.author_name),
+        turn_id=row.turn_id,
+        address=row.address,
+        created_at=row.created_at,
+        state=ReplyState(row.state),
+        parts=tuple(row.parts),
+        is_apology=row.is_apology,
+    )
