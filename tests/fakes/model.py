@@ -119,6 +119,8 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: tuple[str, int] | None = None
+    """The client's end of the connection."""
 
 
 class FakeModel:
@@ -220,7 +222,8 @@ class FakeModel:
         """Record the request; an error answer if its credentials are not right."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append(Received(request.method, request.path, headers, body))
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        self.received.append(Received(request.method, request.path, headers, body, peer))
         if self.bearer is not None:
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), self.bearer.encode()):
