@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.conversation import (
@@ -26,12 +25,16 @@ from bot.stores.queries import (
     CONVERSATION_KEY,
     OPEN,
     PLACE,
+    add_reply,
     add_turn,
     end,
+    enter,
     in_window,
     is_conversation,
     lock,
     lock_reply,
+    note_event,
+    start_window,
     to_pending,
     to_turn,
     turns_of,
@@ -85,7 +88,6 @@ class SqlStore:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._upsert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     # -- messages and promises ------------------------------------------------------------------
 
@@ -94,19 +96,11 @@ class SqlStore:
         self, connection: AsyncConnection, message: IncomingMessage, *, reply_key: str | None
     ) -> Accepted | None:
         """Remember a message once, and with a `reply_key` promise a reply to it."""
-        is_new = await connection.scalar(
-            self._upsert(events)
-            .values(
-                platform=message.conversation.platform,
-                event_id=message.event_id,
-                accepted_at=self._clock(),
-            )
-            .on_conflict_do_nothing()
-            .returning(events.c.event_id)
-        )
-        if is_new is None:
+        conversation = message.conversation
+        now = self._clock()
+        if not await note_event(connection, conversation.platform, message.event_id, now):
             return None
-        conversation_id = await self._enter(connection, message.conversation)
+        conversation_id = await enter(connection, conversation, now)
         turn_id = await add_turn(
             connection,
             conversation_id,
@@ -118,21 +112,16 @@ class SqlStore:
         )
         if reply_key is None:
             return Accepted(turn_id, None)
-        reply = await self._promise(
-            connection,
-            conversation_id,
-            message.conversation,
-            turn_id,
-            reply_key,
-            message.address,
-            message.author,
+        reply = PendingReply(
+            reply_key, conversation, message.author, turn_id, dict(message.address), now
         )
+        await add_reply(connection, conversation_id, reply)
         return Accepted(turn_id, reply)
 
     @_writes
     async def first_sight(self, connection: AsyncConnection, platform: str, event_id: str) -> bool:
         """Note an event that is not to be remembered as a turn; False if it was known."""
-        return await self._is_new(connection, platform, event_id)
+        return await note_event(connection, platform, event_id, self._clock())
 
     @_writes
     async def promise(
@@ -146,18 +135,13 @@ class SqlStore:
         author: Person,
     ) -> PendingReply:
         """Promise a (further) reply to a message already stored."""
-        conversation_id = await self._enter(connection, conversation)
+        now = self._clock()
+        conversation_id = await enter(connection, conversation, now)
         if not await connection.scalar(select(exists().where(turns.c.id == turn_id))):
             raise StoreFailed("The message to answer is no longer in the history.")
-        return await self._promise(
-            connection,
-            conversation_id,
-            conversation,
-            turn_id,
-            reply_key,
-            address,
-            author,
-        )
+        reply = PendingReply(reply_key, conversation, author, turn_id, dict(address), now)
+        await add_reply(connection, conversation_id, reply)
+        return reply
 
     @_reads
     async def window(
@@ -180,12 +164,7 @@ class SqlStore:
     ) -> None:
         """Let the window start at this turn from now on; it never moves back."""
         place = await connection.scalar(select(PLACE).where(turns.c.id == first_turn_id))
-        start = 2 * first_turn_id if place is None else place
-        await connection.execute(
-            update(conversations)
-            .where(is_conversation(conversation), conversations.c.window_start < start)
-            .values(window_start=start)
-        )
+        await start_window(connection, conversation, place or 2 * first_turn_id)
 
     # -- replies --------------------------------------------------------------------------------
 
@@ -248,6 +227,7 @@ class SqlStore:
                 message_ids,
                 Person(reply.person_id, reply.person_name),
                 self._clock(),
+                answers=reply.turn_id,
             )
 
     @_writes
@@ -332,11 +312,7 @@ class SqlStore:
             select(func.max(turns.c.id)).where(turns.c.conversation_id == conversation_id)
         )
         if last is not None:
-            await connection.execute(
-                update(conversations)
-                .where(conversations.c.id == conversation_id, conversations.c.window_start <= last)
-                .values(window_start=last + 1)
-            )
+            await start_window(connection, conversation, 2 * (last + 1))  # past every place so far
         await end(connection, replies.c.conversation_id == conversation_id, ReplyState.CANCELLED)
         return dropped or 0
 
@@ -397,84 +373,13 @@ class SqlStore:
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> bool:
         """Whether friend has spoken in this conversation (for threads it is part of)."""
-        return (
-            await connection.scalar(
-                select(
-                    exists().where(
-                        turns.c.conversation_id == conversations.c.id,
-                        is_conversation(conversation),
-                        turns.c.role == Role.FRIEND,
-                    )
-                )
-            )
-            or False
+        spoken = exists().where(
+            turns.c.conversation_id == conversations.c.id,
+            is_conversation(conversation),
+            turns.c.role == Role.FRIEND,
         )
+        return bool(await connection.scalar(select(spoken)))
 
     async def close(self) -> None:
         """Release the database."""
         await self._database.close()
-
-    async def _is_new(self, connection: AsyncConnection, platform: str, event_id: str) -> bool:
-        """Note an event; False if it was known. Of two at the same moment one is told so."""
-        noted = await connection.scalar(
-            self._upsert(events)
-            .values(platform=platform, event_id=event_id, accepted_at=self._clock())
-            .on_conflict_do_nothing()
-            .returning(events.c.event_id)
-        )
-        return noted is not None
-
-    async def _enter(self, connection: AsyncConnection, conversation: ConversationKey) -> int:
-        """The conversation's id, its row made if need be and locked."""
-        now = self._clock()
-        entered = await connection.execute(
-            self._upsert(conversations)
-            .values(
-                platform=conversation.platform,
-                space=conversation.space,
-                channel=conversation.channel,
-                thread=conversation.thread,
-                window_start=0,
-                active_at=now,
-            )
-            .on_conflict_do_update(
-                index_elements=["platform", "space", "channel", "thread"],
-                set_={"active_at": now},
-            )
-            .returning(conversations.c.id)
-        )
-        return int(entered.scalar_one())
-
-    async def _promise(
-        self,
-        connection: AsyncConnection,
-        conversation_id: int,
-        conversation: ConversationKey,
-        turn_id: int,
-        key: str,
-        address: Mapping[str, str],
-        author: Person,
-    ) -> PendingReply:
-        reply = PendingReply(
-            key=key,
-            conversation=conversation,
-            author=author,
-            turn_id=turn_id,
-            address=dict(address),
-            created_at=self._clock(),
-        )
-        await connection.execute(
-            insert(replies).values(
-                key=key,
-                conversation_id=conversation_id,
-                turn_id=turn_id,
-                author_id=author.id,
-                author_name=author.name,
-                address=dict(address),
-                state=reply.state,
-                parts=[],
-                is_apology=False,
-                created_at=reply.created_at,
-            )
-        )
-        return reply
