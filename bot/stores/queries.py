@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.conversation import ConversationKey, PendingReply, Person, ReplyState, Role, Turn
-from bot.stores.schema import conversations, replies, turn_messages, turns
+from bot.stores.schema import conversations, events, replies, turn_messages, turns
 
 OPEN = (ReplyState.QUEUED, ReplyState.POSTING)
 
@@ -44,7 +45,7 @@ def in_window(query: Select[Any], conversation: ConversationKey) -> Select[Any]:
         .join(conversations, conversations.c.id == turns.c.conversation_id)
         .where(
             is_conversation(conversation),
-            PLACE >= conversations.c.window_start,
+            conversations.c.window_start <= PLACE,
             2 * turns.c.id >= conversations.c.window_start - 1,  # implied by the line above
             ~turns.c.is_dropped,
         )
@@ -92,6 +93,51 @@ async def end(connection: AsyncConnection, which: ColumnElement[bool], state: Re
     )
 
 
+async def note_event(
+    connection: AsyncConnection, platform: str, event_id: str, now: datetime
+) -> bool:
+    """Note an event; False if it was known. Of two who note it at once, one is told so."""
+    noted = await connection.scalar(
+        _upsert(connection)(events)
+        .values(platform=platform, event_id=event_id, accepted_at=now)
+        .on_conflict_do_nothing()
+        .returning(events.c.event_id)
+    )
+    return noted is not None
+
+
+async def enter(connection: AsyncConnection, conversation: ConversationKey, now: datetime) -> int:
+    """The id of a conversation, its row made if need be, and locked."""
+    entered = await connection.execute(
+        _upsert(connection)(conversations)
+        .values(
+            platform=conversation.platform,
+            space=conversation.space,
+            channel=conversation.channel,
+            thread=conversation.thread,
+            window_start=0,
+            active_at=now,
+        )
+        .on_conflict_do_update(
+            index_elements=[column.name for column in CONVERSATION_KEY],
+            set_={"active_at": now},
+        )
+        .returning(conversations.c.id)
+    )
+    return int(entered.scalar_one())
+
+
+async def start_window(
+    connection: AsyncConnection, conversation: ConversationKey, place: int
+) -> None:
+    """Let the window start at a place; it never moves back."""
+    await connection.execute(
+        update(conversations)
+        .where(is_conversation(conversation), conversations.c.window_start < place)
+        .values(window_start=place)
+    )
+
+
 async def add_turn(
     connection: AsyncConnection,
     conversation_id: int,
@@ -100,6 +146,8 @@ async def add_turn(
     message_ids: Iterable[str],
     person: Person,
     sent_at: datetime,
+    *,
+    answers: int | None = None,
 ) -> int:
     """Append a turn to a conversation, which must be locked; return its id."""
     added = await connection.execute(
@@ -110,6 +158,7 @@ async def add_turn(
             text=text,
             person_id=person.id,
             person_name=person.name,
+            answers=answers,
             is_dropped=False,
             sent_at=sent_at,
         )
@@ -123,6 +172,24 @@ async def add_turn(
     if rows:
         await connection.execute(insert(turn_messages), rows)
     return turn_id
+
+
+async def add_reply(connection: AsyncConnection, conversation_id: int, reply: PendingReply) -> None:
+    """Write down a promise; the conversation must be locked."""
+    await connection.execute(
+        insert(replies).values(
+            key=reply.key,
+            conversation_id=conversation_id,
+            turn_id=reply.turn_id,
+            author_id=reply.author.id,
+            author_name=reply.author.name,
+            address=reply.address,
+            state=reply.state,
+            parts=reply.parts,
+            is_apology=reply.is_apology,
+            created_at=reply.created_at,
+        )
+    )
 
 
 def to_turn(row: Row[Any]) -> Turn:
@@ -145,3 +212,8 @@ def to_pending(row: Row[Any]) -> PendingReply:
         parts=tuple(row.parts),
         is_apology=row.is_apology,
     )
+
+
+def _upsert(connection: AsyncConnection) -> Any:
+    """`insert` with ON CONFLICT, which each dialect has for itself."""
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
