@@ -15,14 +15,14 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import structlog
 
 from bot.errors import ServerNotStarted
+from bot.settings import ModelSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -32,27 +32,25 @@ _KEPT_LINES = 40
 _STOP_SECONDS = 5.0
 
 
-def serve_command(model: Path | None, threads: int) -> list[str]:
+def serve_command(settings: ModelSettings) -> list[str]:
     """The command of our own model server, without the port."""
     command = [sys.executable, "-m", "lambda_inference", "serve", "--host", "127.0.0.1"]
     command += ["--announce", "--exit-with-stdin"]
-    if model is not None:
-        command += ["--model", str(model)]
-    if threads:
-        command += ["--threads", str(threads)]
+    if settings.file is not None:
+        command += ["--model", str(settings.file)]
+    if settings.threads:
+        command += ["--threads", str(settings.threads)]
     return command
 
 
 class LocalServer:
-    """Keeps a model server running; an async context manager that gives the address.
+    """Keeps a model server running; an async context manager.
 
     If the server dies it is started again on the same port, after a pause that doubles; when it
     keeps dying, it is left alone, and `running` stays False.
 
     Args:
-        model: file or folder of the model; None for the one in the package.
-        threads: 0 for as many as there are CPUs.
-        command: what to run instead of our own server; `--port N` is added.
+        command: what to run, to which `--port N` is added; see `serve_command`.
         start_seconds: longest wait for the announcement of the address.
         restart_seconds: pause before the first restart.
         max_restarts: restarts in a row; a server that ran for `steady_seconds` has a clean record.
@@ -61,17 +59,15 @@ class LocalServer:
 
     def __init__(
         self,
+        command: Sequence[str],
         *,
-        model: Path | None = None,
-        threads: int = 0,
-        command: Sequence[str] | None = None,
         start_seconds: float = 60.0,
         restart_seconds: float = 0.5,
         max_restarts: int = 6,
         steady_seconds: float = 60.0,
         on_change: Callable[[bool], None] = lambda running: None,
     ) -> None:
-        self._command = list(command or serve_command(model, threads))
+        self._command = list(command)
         self._start_seconds = start_seconds
         self._restart_seconds = restart_seconds
         self._max_restarts = max_restarts
@@ -105,8 +101,8 @@ class LocalServer:
         """The end of what the server wrote to its standard error."""
         return list(self._last_lines)
 
-    async def __aenter__(self) -> str:
-        """Start the server and return its address.
+    async def __aenter__(self) -> Self:
+        """Start the server.
 
         Raises:
             ServerNotStarted: with the server's last words.
@@ -114,7 +110,7 @@ class LocalServer:
         self._url = await self._start(port=0)
         self._on_change(True)
         self._keeper = asyncio.create_task(self._keep(), name="model server")
-        return self._url
+        return self
 
     async def __aexit__(
         self,

@@ -16,6 +16,7 @@ import pytest
 
 from bot.errors import ServerNotStarted
 from bot.local_server import LocalServer, serve_command
+from bot.settings import ModelSettings
 
 SCRIPT = [sys.executable, str(Path(__file__).parent / "loopback_server.py")]
 
@@ -41,9 +42,8 @@ def _alive(pid: int) -> bool:
 
 
 async def test_it_runs_at_the_announced_address_and_is_gone_afterwards() -> None:
-    server = LocalServer(command=SCRIPT)
-    async with server as url:
-        answer = await _ask(url)
+    async with LocalServer(SCRIPT) as server:
+        answer = await _ask(server.url)
         assert answer["pid"] == server.pid
         assert server.running
     assert not _alive(answer["pid"])
@@ -53,8 +53,7 @@ async def test_secrets_of_the_platforms_stay_with_us(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
     monkeypatch.setenv("FRIEND_STORE_URL", "postgresql://u:secret@h/d")
     monkeypatch.setenv("LANG", "C.UTF-8")
-    server = LocalServer(command=SCRIPT)
-    async with server:
+    async with LocalServer(SCRIPT) as server:
         environment = (await _ask(server.url))["env"]
     assert "DISCORD_TOKEN" not in environment
     assert "FRIEND_STORE_URL" not in environment
@@ -63,12 +62,12 @@ async def test_secrets_of_the_platforms_stay_with_us(monkeypatch: pytest.MonkeyP
 
 async def test_last_words_are_in_the_error() -> None:
     with pytest.raises(ServerNotStarted, match=r"(?s)exit status 1\).*the model file is torn"):
-        async with LocalServer(command=[*SCRIPT, "--fail", "the model file is torn"]):
+        async with LocalServer([*SCRIPT, "--fail", "the model file is torn"]):
             pytest.fail("it never started")
 
 
 async def test_a_silent_server_is_not_waited_for_forever() -> None:
-    server = LocalServer(command=[*SCRIPT, "--silent"], start_seconds=1.0)
+    server = LocalServer([*SCRIPT, "--silent"], start_seconds=1.0)
     with pytest.raises(ServerNotStarted, match="no address within 1 seconds"):
         async with server:
             pytest.fail("it never started")
@@ -77,21 +76,19 @@ async def test_a_silent_server_is_not_waited_for_forever() -> None:
 
 async def test_a_missing_program_is_a_clear_error() -> None:
     with pytest.raises(ServerNotStarted, match="could not be run"):
-        async with LocalServer(command=["/no/such/program"]):
+        async with LocalServer(["/no/such/program"]):
             pytest.fail("it never started")
 
 
 async def test_a_talkative_server_does_not_block() -> None:
-    server = LocalServer(command=[*SCRIPT, "--chatter", "1000000"])
-    async with server:
+    async with LocalServer([*SCRIPT, "--chatter", "1000000"]) as server:
         assert (await _ask(server.url))["pid"] == server.pid
         await _until(lambda: sum(map(len, server.last_lines)) >= 500_000)
 
 
 async def test_a_deaf_server_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.local_server._STOP_SECONDS", 0.3)
-    server = LocalServer(command=[*SCRIPT, "--deaf"])
-    async with server:
+    async with LocalServer([*SCRIPT, "--deaf"]) as server:
         pid = server.pid
     assert pid is not None
     assert not _alive(pid)
@@ -99,8 +96,7 @@ async def test_a_deaf_server_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_dead_server_comes_back_at_the_same_address() -> None:
     changes: list[bool] = []
-    server = LocalServer(command=SCRIPT, restart_seconds=0.05, on_change=changes.append)
-    async with server:
+    async with LocalServer(SCRIPT, restart_seconds=0.05, on_change=changes.append) as server:
         first = server.pid
         assert first is not None
         url = server.url
@@ -113,8 +109,7 @@ async def test_a_dead_server_comes_back_at_the_same_address() -> None:
 async def test_restarts_are_bounded_and_ever_rarer(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     command = [*SCRIPT, "--starts", str(starts), "--only-once"]
-    server = LocalServer(command=command, restart_seconds=0.2, max_restarts=3)
-    async with server:
+    async with LocalServer(command, restart_seconds=0.2, max_restarts=3) as server:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         assert server._keeper is not None
@@ -128,7 +123,7 @@ async def test_restarts_are_bounded_and_ever_rarer(tmp_path: Path) -> None:
 
 
 async def test_cancelling_the_start_leaves_nothing() -> None:
-    server = LocalServer(command=[*SCRIPT, "--silent"])
+    server = LocalServer([*SCRIPT, "--silent"])
     task = asyncio.create_task(server.__aenter__())
     await _until(lambda: server.pid is not None)
     pid = server.pid
@@ -148,8 +143,7 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
         from bot.local_server import LocalServer
 
         async def main():
-            server = LocalServer(command={SCRIPT!r})
-            async with server:
+            async with LocalServer({SCRIPT!r}) as server:
                 print(server.pid, flush=True)
                 await asyncio.sleep(60)
 
@@ -171,7 +165,7 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
 
 
 def test_the_command_carries_the_settings(tmp_path: Path) -> None:
-    command = serve_command(tmp_path / "m.gguf", 3)
+    command = serve_command(ModelSettings(file=tmp_path / "m.gguf", threads=3))
     assert command[:4] == [sys.executable, "-m", "lambda_inference", "serve"]
     assert command[-4:] == ["--model", str(tmp_path / "m.gguf"), "--threads", "3"]
-    assert "--model" not in serve_command(None, 0)
+    assert "--model" not in serve_command(ModelSettings(file=None, threads=0))
