@@ -1,0 +1,112 @@
+"""Checkpoints as a mapping from official tensor names to float32 arrays, read one at a time.
+
+safetensors are read through a memory map with numpy alone (bfloat16, which numpy lacks, widens to
+float32 by a shift), so converting one needs no torch; `.pth` files need it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
+
+Floats = npt.NDArray[np.float32]
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors package itself
+
+
+def open_checkpoint(path: Path) -> Mapping[str, Floats]:
+    """The weights at `path` (.safetensors or .pth); each access reads one tensor.
+
+    Raises:
+        ModelNotFound: no file there.
+        ModelCorrupt: not a checkpoint, or a damaged one.
+        EngineUnavailable: a `.pth` without torch installed.
+    """
+    if not path.is_file():
+        raise ModelNotFound(f"There is no checkpoint at {path}.")
+    return _SafeTensors(path) if path.suffix == ".safetensors" else _Pickled(path)
+
+
+class _SafeTensors(Mapping[str, Floats]):
+    """Format: 8 bytes length, JSON directory, data. https://github.com/huggingface/safetensors"""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+            (length,) = struct.unpack("<Q", head) if len(head) == 8 else (size,)
+            if length > min(size - 8, _MAX_HEADER):
+                raise ModelCorrupt(f"{path} is not a whole safetensors file.")
+            try:
+                directory: dict[str, Any] = json.loads(file.read(length))
+                directory.pop("__metadata__", None)
+                self._entries = {name: self._entry(entry) for name, entry in directory.items()}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ModelCorrupt(f"{path} has a damaged directory ({error}).") from error
+        self._bytes = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else (
+            np.zeros(0, np.uint8)
+        )
+        for name, (dtype, shape, start, end) in self._entries.items():
+            wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            if not 0 <= start <= end <= len(self._bytes) or end - start != wanted:
+                raise ModelCorrupt(f"{path}: tensor {name} lies outside the file; it is damaged.")
+
+    @staticmethod
+    def _entry(entry: dict[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+        start, end = entry["data_offsets"]
+        shape = tuple(int(length) for length in entry["shape"])
+        if any(length < 0 for length in shape):
+            raise ValueError("a negative dimension")
+        return np.dtype(_DTYPES[entry["dtype"]]), shape, int(start), int(end)
+
+    def __getitem__(self, name: str) -> Floats:
+        dtype, shape, start, end = self._entries[name]
+        values = self._bytes[start:end].view(dtype).reshape(shape)
+        if dtype == np.dtype("<u2"):
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class _Pickled(Mapping[str, Floats]):
+    """A PyTorch file, with weights only: nothing in it is executed."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"Converting {path.name} needs torch: install friend[reference], or save the "
+                "weights as safetensors."
+            ) from error
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # torch.load and pickle raise anything on a foreign file
+            raise ModelCorrupt(f"{path} cannot be read as a checkpoint ({error}).") from error
+        if not isinstance(weights, dict):
+            raise ModelCorrupt(f"{path} does not hold named tensors.")
+        self._weights: dict[str, Any] = weights
+
+    def __getitem__(self, name: str) -> Floats:
+        values: Floats = self._weights[name].detach().float().numpy()
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)

@@ -1,0 +1,209 @@
+"""A checkpoint to a model file.
+
+Needs the package gguf; `.pth` checkpoints also need torch. Tensors are read, quantized and written
+one at a time, and the file appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
+from lambda_inference.gguf.checkpoint import open_checkpoint
+from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
+from lambda_inference.gguf.vocabulary import (
+    JSON_KEY,
+    Vocabulary,
+    bpe_vocabulary,
+    world_vocabulary,
+)
+
+Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
+Progress = Callable[[int, int, str], None]
+"""Called with tensors done, tensors in all, and the name of the one just written."""
+
+TEMPLATE_KEY = "friend.template"
+"""JSON of the template's labels: what `tokenizer.chat_template` says, for this server."""
+
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # gguf.LlamaFileType
+_GROUP = 32
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How the model writes a conversation, for files whose checkpoint says so."""
+
+    user: str
+    assistant: str
+    separator: str
+    end_of_text: str | None = None
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    quantization: Quantization = "Q8_0",
+    tokenizer: Path | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write `target` (.gguf) from `source` (.pth or .safetensors, official names).
+
+    `tokenizer` is a `tokenizer.json` or the World vocabulary's text file; without it, the one that
+    lies beside the checkpoint. The labels of the conversation come from `config.json` beside the
+    checkpoint, if it has a `template`.
+
+    Raises:
+        ModelNotFound: no checkpoint or no tokenizer.
+        ModelCorrupt: the checkpoint or the tokenizer cannot be what it claims to be.
+        EngineUnavailable: gguf or torch is not installed.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise EngineUnavailable("Converting needs the package gguf: pip install gguf.") from error
+    weights = open_checkpoint(source)
+    shape = shape_of(weights)
+    vocabulary = _vocabulary(tokenizer or _beside(source), shape.vocab_size)
+    part = target.with_name(target.name + ".part")
+    writer = gguf.GGUFWriter(None, shape.architecture)
+    try:
+        _describe(writer, shape, quantization, name or source.stem)
+        _add_vocabulary(writer, vocabulary, _template(source.with_name("config.json")))
+        plan = [(tensor, _type(tensor, quantization)) for tensor in tensors_of(weights, shape)]
+        for tensor, kind in plan:
+            number = gguf.GGMLQuantizationType[kind]
+            block, width = gguf.GGML_QUANT_SIZES[number]
+            nbytes = int(np.prod(tensor.shape, dtype=np.int64)) // block * width
+            writer.add_tensor_info(
+                tensor.name, tensor.shape, np.dtype(np.float32), nbytes, raw_dtype=number
+            )
+        writer.write_header_to_file(part)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for done, (tensor, kind) in enumerate(plan, 1):
+            values = _finite(tensor)
+            data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
+            writer.write_tensor_data(np.ascontiguousarray(data))
+            if progress is not None:
+                progress(done, len(plan), tensor.name)
+        writer.close()
+        os.replace(part, target)
+    finally:
+        writer.close()
+        part.unlink(missing_ok=True)
+
+
+def _finite(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    values = np.ascontiguousarray(tensor.load(), dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise ModelCorrupt(f"The checkpoint's {tensor.name} holds numbers that are not finite.")
+    return values
+
+
+def _type(tensor: Tensor, quantization: Quantization) -> str:
+    if tensor.kind is Kind.VECTOR:
+        return "F32"
+    if quantization in ("F32", "F16"):
+        return quantization
+    if tensor.shape[-1] % _GROUP:
+        return "F16"  # a row must be whole groups
+    # Small or read one row at a time: 8 bits cost next to nothing there.
+    return quantization if tensor.kind is Kind.MATRIX else "Q8_0"
+
+
+def _describe(writer: Any, shape: Shape, quantization: Quantization, name: str) -> None:
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_file_type(_FILE_TYPES[quantization])
+    writer.add_quantization_version(2)
+    writer.add_context_length(1048576)  # unlimited; the number of llama.cpp's converter
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.ffn_width)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_head_count(0)  # llama.cpp wants it there
+    if shape.generation == 7:
+        writer.add_wkv_head_size(shape.head_size)
+        writer.add_decay_lora_rank(shape.ranks["w"])
+        writer.add_iclr_lora_rank(shape.ranks["a"])
+        writer.add_value_residual_mix_lora_rank(shape.ranks["v"])
+        writer.add_gate_lora_rank(shape.ranks["g"])
+
+
+def _add_vocabulary(writer: Any, vocabulary: Vocabulary, labels: Labels | None) -> None:
+    # What the server reads comes first, so that it need not walk the lists.
+    if labels is not None:
+        writer.add_string(TEMPLATE_KEY, json.dumps(vars(labels)))
+        writer.add_chat_template(_jinja(labels))
+    writer.add_tokenizer_model(vocabulary.model)
+    if vocabulary.json is not None:
+        writer.add_string(JSON_KEY, vocabulary.json)
+        writer.add_tokenizer_pre("gpt-2")
+    if vocabulary.end is not None:
+        writer.add_bos_token_id(vocabulary.end)
+        writer.add_eos_token_id(vocabulary.end)
+        writer.add_eot_token_id(vocabulary.end)
+    writer.add_add_bos_token(False)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+
+
+def _jinja(labels: Labels) -> str:
+    """The labels as a Jinja template, for other programs; system messages are left out."""
+    user, assistant, separator = (
+        json.dumps(text) for text in (labels.user, labels.assistant, labels.separator)
+    )
+    return (
+        "{% for message in messages %}"
+        "{% if message['role'] == 'user' %}{{ " + user + " + ' ' + message['content'] | trim + "
+        + separator + " }}"
+        "{% elif message['role'] == 'assistant' %}{{ " + assistant
+        + " + ' ' + message['content'] | trim + " + separator + " }}{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ " + assistant + " }}{% endif %}"
+    )  # fmt: skip
+
+
+def _template(config: Path) -> Labels | None:
+    if not config.is_file():
+        return None
+    try:
+        template: Mapping[str, Any] = json.loads(config.read_text("utf-8")).get("template")
+        if template is None:
+            return None
+        return Labels(
+            str(template["user"]), str(template["assistant"]), str(template["separator"]),
+            template.get("end_of_text"),
+        )
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelCorrupt(f"{config} has no usable template ({error}).") from error
+
+
+def _beside(source: Path) -> Path:
+    for candidate in (source.with_name("tokenizer.json"), *source.parent.glob("rwkv_vocab_*.txt")):
+        if candidate.is_file():
+            return candidate
+    raise ModelNotFound(
+        f"There is no tokenizer beside {source.name}: name a tokenizer.json or the RWKV World "
+        "vocabulary (rwkv_vocab_v20230424.txt)."
+    )
+
+
+def _vocabulary(path: Path, rows: int) -> Vocabulary:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelNotFound(f"The tokenizer {path} cannot be read ({error}).") from error
+    build = bpe_vocabulary if path.suffix == ".json" else world_vocabulary
+    return build(text, rows)

@@ -1,0 +1,429 @@
+// One function runs on every thread of the pool, layer after layer, with a
+// barrier where a step reads what another thread wrote. Within a step the
+// threads claim units of work from a counter: on a machine that is busy with
+// other things a fixed share each would wait for the slowest thread.
+#include "engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu_limit.h"
+
+namespace rwkv {
+namespace {
+
+constexpr int64_t kUnitBytes = 48 * 1024;   // of weights claimed at once when decoding
+constexpr int64_t kSegment = 1024;          // elements of a row claimed at once
+constexpr int64_t kGemmFrom = 4;            // fewer tokens go row by row
+constexpr int kStepsPerLayer = 20;
+
+struct alignas(64) Counter {
+    std::atomic<int64_t> next{0};
+};
+
+}  // namespace
+
+void Turnstile::enter() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const uint64_t ticket = tickets_++;
+    next_.wait(lock, [&] { return serving_ == ticket; });
+}
+
+void Turnstile::leave() {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        ++serving_;
+    }
+    next_.notify_all();
+}
+
+void ActivationRows::resize(int64_t rows, int64_t length) {
+    k = length;
+    const int64_t groups = (length + kGroup - 1) / kGroup;
+    f.resize(rows * length);
+    q.resize(rows * length);
+    d.resize(rows * groups);
+    s.resize(rows * groups);
+}
+
+void ActivationRows::quantize(const Kernels& kernels, int64_t t, int64_t c, int64_t n) {
+    const int64_t g = (t * k + c) / kGroup;  // k is a multiple of 32 where this is called
+    kernels.quantize(f.data() + t * k + c, n, q.data() + t * k + c, d.data() + g, s.data() + g);
+}
+
+Activations ActivationRows::from(int64_t t) const {
+    const int64_t g = t * k / kGroup;
+    return {f.data() + t * k, q.data() + t * k, d.data() + g, s.data() + g, k};
+}
+
+struct Engine::Worker {
+    int index;
+    int step;
+    void* scratch;
+    // The same for every worker of a chunk.
+    const int32_t* tokens;
+    int64_t count;
+    const float* before;
+    float* after;
+    float* logits;  // null for every chunk but the last
+};
+
+struct Engine::Product {
+    const Matrix* matrix;
+    const ActivationRows* x;
+    float* y;
+    int64_t ldy;
+};
+
+struct Engine::Shared {
+    explicit Shared(const Model& m, int threads)
+        : counters(static_cast<size_t>(m.layers * kStepsPerLayer + kStepsPerLayer)),
+          scratch(static_cast<size_t>(threads)) {
+        for (auto& bytes : scratch) bytes.resize(static_cast<int64_t>(kScratchBytes));
+        const int64_t width = m.width;
+        const int mixes = m.generation == 7 ? 6 : 3;
+        for (int i = 0; i < mixes; ++i) mixed[i].resize(kMaxTokens, width);
+        for (Buffer<float>* rows : {&x, &normed, &delta, &r, &k, &v})
+            rows->resize(kMaxTokens * width);
+        out.resize(kMaxTokens, width);
+        hidden.resize(kMaxTokens, m.ffn_width);
+        if (m.generation != 7) return;
+        for (Buffer<float>* rows : {&w, &a, &g, &v_mix, &v_first})
+            rows->resize(kMaxTokens * width);
+        for (auto& rows : low) rows.resize(kMaxTokens, m.lora_rank);
+    }
+
+    std::vector<Counter> counters;
+    std::vector<Buffer<char>> scratch;
+    ActivationRows mixed[6], out, hidden;
+    ActivationRows low[4];  // w, a, g, v: rank floats a token
+    Buffer<float> x, normed, delta, r, k, v;
+    Buffer<float> w, a, g, v_mix, v_first;
+};
+
+Engine::Engine(const std::string& path, int threads)
+    : model_(path), kernels_(choose_kernels()), threads_(threads < 1 ? cpu_limit() : threads) {}
+
+Engine::~Engine() {
+    // After a fork the threads exist only in the parent: joining them hangs.
+    if (owner_.load() != getpid()) (void)pool_.release();
+}
+
+void Engine::initial_state(float* state) const {
+    std::fill(state, state + model_.state_floats(), 0.0f);
+    if (model_.generation != 4) return;
+    for (int64_t i = 0; i < model_.layers; ++i) {
+        float* pp = state + (i * 5 + 4) * model_.width;
+        std::fill(pp, pp + model_.width, -1e30f);
+    }
+}
+
+// Threads are made by the first forward, so that a process may load a model
+// and fork, and once more by the first one after a fork.
+void Engine::start() {
+    if (owner_.load(std::memory_order_acquire) == getpid()) return;
+    static std::mutex mutex;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (owner_.load() == getpid()) return;
+    // A parent's threads and locks cannot be taken down in its child.
+    (void)pool_.release();
+    (void)turn_.release();
+    turn_ = std::make_unique<Turnstile>();
+    shared_ = std::make_unique<Shared>(model_, threads_);
+    pool_ = std::make_unique<ThreadPool>(threads_);
+    owner_.store(getpid(), std::memory_order_release);
+}
+
+void Engine::forward(const int32_t* tokens, int64_t n, const float* before, float* after,
+                     float* logits) {
+    start();
+    for (int64_t at = 0; at < n;) {
+        const int64_t count = std::min<int64_t>(kMaxTokens, n - at);
+        turn_->enter();
+        for (auto& counter : shared_->counters) counter.next.store(0, std::memory_order_relaxed);
+        pool_->run([&, this](int index) {
+            Worker worker{index,  0,     shared_->scratch[static_cast<size_t>(index)].data(),
+                          tokens + at, count, before,
+                          after,  at + count == n ? logits : nullptr};
+            run_chunk(worker);
+        });
+        turn_->leave();
+        before = after;
+        at += count;
+    }
+}
+
+void Engine::barrier(Worker&) { pool_->barrier(); }
+
+template <typename F>
+void Engine::units(Worker& w, int64_t count, F f) {
+    auto& next = shared_->counters[static_cast<size_t>(w.step++)].next;
+    if (threads_ == 1) {
+        for (int64_t i = 0; i < count; ++i) f(i);
+        return;
+    }
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(i);
+}
+
+// Rows [t0, t1) of y = x W^T for several matrices at once.
+void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0, int64_t t1) {
+    const int64_t tokens = t1 - t0;
+    const bool tiles = tokens >= kGemmFrom;
+    int64_t rows_of[8], first[9] = {0};
+    for (int i = 0; i < count; ++i) {
+        const Matrix& m = *products[i].matrix;
+        int64_t rows = kTileRows;
+        if (!tiles && threads_ == 1) {
+            rows = m.rows;
+        } else if (!tiles) {
+            const int64_t share = m.rows / (threads_ * 4);
+            rows = std::max<int64_t>(kTileRows, std::min(kUnitBytes / m.stride, share) /
+                                                    kTileRows * kTileRows);
+        }
+        rows_of[i] = rows;
+        first[i + 1] = first[i] + (m.rows + rows - 1) / rows;
+    }
+    int at = 0;
+    units(w, first[count], [&](int64_t unit) {
+        while (unit >= first[at + 1]) ++at;
+        const Product& p = products[at];
+        const Matrix& m = *p.matrix;
+        const int64_t row = (unit - first[at]) * rows_of[at];
+        const int64_t rows = std::min(rows_of[at], m.rows - row);
+        const uint8_t* weights = m.data + row * m.stride;
+        float* y = p.y + t0 * p.ldy + row;
+        if (tiles) {
+            kernels_.gemm[m.slot](weights, rows, p.x->from(t0), tokens, y, p.ldy, w.scratch);
+            return;
+        }
+        for (int64_t r = 0; r < rows; r += kTileRows * 4) {
+            const int64_t n = tokens == 1 ? rows : std::min(kTileRows * 4, rows - r);
+            for (int64_t t = 0; t < tokens; ++t)
+                kernels_.matvec[m.slot](weights + r * m.stride, n, p.x->from(t0 + t),
+                                        y + t * p.ldy + r);
+            if (tokens == 1) break;
+        }
+    });
+}
+
+void Engine::embed(Worker& w) {
+    const int64_t n = model_.width;
+    units(w, w.count, [&](int64_t t) {
+        const Matrix& e = model_.embedding;
+        float* row = shared_->normed.data() + t * n;
+        kernels_.dequantize[e.slot](e.data + w.tokens[t] * e.stride, n, row);
+        kernels_.layer_norm(row, model_.norm_in.weight, model_.norm_in.bias, n, model_.epsilon,
+                            shared_->x.data() + t * n);
+    });
+    barrier(w);
+}
+
+void Engine::norm_rows(Worker& w, const Norm& norm, int64_t t0, int64_t t1) {
+    const int64_t n = model_.width;
+    units(w, t1 - t0, [&](int64_t i) {
+        const int64_t at = (t0 + i) * n;
+        kernels_.layer_norm(shared_->x.data() + at, norm.weight, norm.bias, n, model_.epsilon,
+                            shared_->normed.data() + at);
+    });
+    barrier(w);
+}
+
+// mixed[m] = normed, leaning towards the token before by mixes[m].
+void Engine::mix_rows(Worker& w, const float* const* mixes, int count, const bool* quantize,
+                      const float* before, int64_t t0, int64_t t1) {
+    const int64_t n = model_.width;
+    units(w, (t1 - t0) * count, [&](int64_t unit) {
+        const int64_t t = t0 + unit / count;
+        const int64_t m = unit % count;
+        const float* now = shared_->normed.data() + t * n;
+        auto& rows = shared_->mixed[m];
+        kernels_.lerp(now, t == 0 ? before : now - n, mixes[m], n, rows.row(t));
+        if (quantize[m]) rows.quantize(kernels_, t, 0, n);
+    });
+    barrier(w);
+}
+
+void Engine::quantize_output(Worker& w, const Layer& layer, int64_t t0, int64_t t1) {
+    if (!layer.output.quantized()) return;
+    units(w, t1 - t0, [&](int64_t i) {
+        shared_->out.quantize(kernels_, t0 + i, 0, model_.width);
+    });
+    barrier(w);
+}
+
+// State of a layer: shift of the time mixing, shift of the channel mixing, aa,
+// bb, pp; width floats each.
+void Engine::time_mix4(Worker& w, const Layer& layer, const float* before, float* after,
+                       int64_t t0) {
+    auto& s = *shared_;
+    const int64_t n = model_.width;
+    norm_rows(w, layer.norm1, 0, w.count);
+    const bool quantize[] = {layer.key.quantized(), layer.value.quantized(),
+                             layer.receptance.quantized()};
+    mix_rows(w, layer.mix, 3, quantize, before, 0, w.count);
+    if (w.index == 0)
+        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+    const Product in[] = {{&layer.key, &s.mixed[0], s.k.data(), n},
+                          {&layer.value, &s.mixed[1], s.v.data(), n},
+                          {&layer.receptance, &s.mixed[2], s.r.data(), n}};
+    multiply(w, in, 3, 0, w.count);
+    barrier(w);
+    const Wkv4 wkv{s.k.data(), s.v.data(), s.r.data(), s.out.row(0), layer.decay, layer.first,
+                   before + 2 * n, before + 3 * n, before + 4 * n,
+                   after + 2 * n, after + 3 * n, after + 4 * n, n, w.count};
+    constexpr int64_t kChannels = 128;
+    units(w, (n + kChannels - 1) / kChannels, [&](int64_t i) {
+        kernels_.wkv4(wkv, i * kChannels, std::min(n, (i + 1) * kChannels));
+    });
+    barrier(w);
+    quantize_output(w, layer, t0, w.count);
+    const Product out[] = {{&layer.output, &s.out, s.delta.data(), n}};
+    multiply(w, out, 1, t0, w.count);
+    barrier(w);
+}
+
+// State of a layer: shift of the time mixing, shift of the channel mixing,
+// width floats each; then a [key, value] matrix a head.
+void Engine::time_mix7(Worker& w, const Layer& layer, bool first, const float* before,
+                       float* after, int64_t t0) {
+    auto& s = *shared_;
+    const int64_t n = model_.width;
+    norm_rows(w, layer.norm1, 0, w.count);
+    const bool quantize[] = {layer.receptance.quantized(), layer.w1.quantized(),
+                             layer.key.quantized(), layer.value.quantized() ||
+                             (!first && layer.v1.quantized()),
+                             layer.a1.quantized(), layer.g1.quantized()};
+    mix_rows(w, layer.mix, 6, quantize, before, 0, w.count);
+    if (w.index == 0)
+        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+
+    float* v = first ? s.v_first.data() : s.v.data();
+    const int ranks = first ? 3 : 4;
+    const Matrix* down[] = {&layer.w1, &layer.a1, &layer.g1, &layer.v1};
+    const Matrix* up[] = {&layer.w2, &layer.a2, &layer.g2, &layer.v2};
+    const int source[] = {1, 4, 5, 3};
+    float* lifted[] = {s.w.data(), s.a.data(), s.g.data(), s.v_mix.data()};
+    Product in[7] = {{&layer.receptance, &s.mixed[0], s.r.data(), n},
+                     {&layer.key, &s.mixed[2], s.k.data(), n},
+                     {&layer.value, &s.mixed[3], v, n}};
+    ActivationRows* low = s.low;
+    if (w.index == 0)
+        for (int i = 0; i < ranks; ++i) low[i].k = down[i]->rows;
+    for (int i = 0; i < ranks; ++i)
+        in[3 + i] = {down[i], &s.mixed[source[i]], low[i].f.data(), down[i]->rows};
+    multiply(w, in, 3 + ranks, 0, w.count);
+    barrier(w);
+
+    units(w, w.count * ranks, [&](int64_t unit) {
+        const int64_t t = unit / ranks;
+        const int64_t i = unit % ranks;
+        float* row = low[i].row(t);
+        if (i == 0) kernels_.tanh(row, low[i].k);
+        if (i == 2) kernels_.sigmoid(row, low[i].k);
+        if (up[i]->quantized()) low[i].quantize(kernels_, t, 0, low[i].k);
+    });
+    barrier(w);
+    Product lift[4];
+    for (int i = 0; i < ranks; ++i) lift[i] = {up[i], &low[i], lifted[i], n};
+    multiply(w, lift, ranks, 0, w.count);
+    barrier(w);
+
+    const Wkv7 wkv{s.r.data(), s.w.data(), s.k.data(), v, s.a.data(),
+                   first ? nullptr : s.v_mix.data(), first ? nullptr : s.v_first.data(),
+                   s.g.data(), s.out.row(0), layer.w0, layer.a0, layer.v0, layer.k_k, layer.k_a,
+                   layer.r_k, layer.head_norm.weight, layer.head_norm.bias,
+                   before + 2 * n, after + 2 * n, n, w.count, model_.head_size};
+    units(w, n / model_.head_size, [&](int64_t h) { kernels_.wkv7(wkv, h); });
+    barrier(w);
+    quantize_output(w, layer, t0, w.count);
+    const Product out[] = {{&layer.output, &s.out, s.delta.data(), n}};
+    multiply(w, out, 1, t0, w.count);
+    barrier(w);
+}
+
+// Tokens from t0 on; the norm also covers t0 - 1 where the shift needs it.
+void Engine::feed_forward(Worker& w, const Layer& layer, const float* before, float* after,
+                          int64_t t0) {
+    auto& s = *shared_;
+    const int64_t n = model_.width;
+    const float* mixes[] = {layer.ffn_mix_k, layer.ffn_mix_r};
+    const bool gated = model_.generation == 4;
+    const bool quantize[] = {layer.ffn_key.quantized(),
+                             gated && layer.ffn_receptance.quantized()};
+    mix_rows(w, mixes, gated ? 2 : 1, quantize, before, t0, w.count);
+    if (w.index == 0)
+        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+    const int64_t f = model_.ffn_width;
+    const Product in[] = {{&layer.ffn_key, &s.mixed[0], s.hidden.row(0), f},
+                          {&layer.ffn_receptance, &s.mixed[1], s.r.data(), n}};
+    multiply(w, in, gated ? 2 : 1, t0, w.count);
+    barrier(w);
+    const int64_t segments = (f + kSegment - 1) / kSegment;
+    units(w, (w.count - t0) * segments, [&](int64_t unit) {
+        const int64_t t = t0 + unit / segments;
+        const int64_t c = unit % segments * kSegment;
+        const int64_t length = std::min(kSegment, f - c);
+        kernels_.relu_square(s.hidden.row(t) + c, length);
+        if (layer.ffn_value.quantized()) s.hidden.quantize(kernels_, t, c, length);
+    });
+    barrier(w);
+    const Product out[] = {{&layer.ffn_value, &s.hidden, s.delta.data(), n}};
+    multiply(w, out, 1, t0, w.count);
+    barrier(w);
+    units(w, w.count - t0, [&](int64_t i) {
+        const int64_t at = (t0 + i) * n;
+        if (gated)
+            kernels_.add_gated(s.x.data() + at, s.r.data() + at, s.delta.data() + at, n);
+        else
+            kernels_.add(s.x.data() + at, s.delta.data() + at, n);
+    });
+    barrier(w);
+}
+
+void Engine::output(Worker& w) {
+    auto& s = *shared_;
+    const int64_t n = model_.width;
+    const int64_t last = w.count - 1;
+    units(w, 1, [&](int64_t) {
+        kernels_.layer_norm(s.x.data() + last * n, model_.norm_out.weight, model_.norm_out.bias,
+                            n, model_.epsilon, s.out.row(0));
+        if (model_.head.quantized()) s.out.quantize(kernels_, 0, 0, n);
+    });
+    barrier(w);
+    const Product head[] = {{&model_.head, &s.out, w.logits, model_.vocab}};
+    multiply(w, head, 1, 0, 1);
+}
+
+void Engine::run_chunk(Worker& w) {
+    auto& s = *shared_;
+    const int64_t n = model_.width;
+    const int64_t stride = model_.state_floats() / model_.layers;
+    embed(w);
+    for (int64_t i = 0; i < model_.layers; ++i) {
+        const Layer& layer = model_.blocks[static_cast<size_t>(i)];
+        const float* before = w.before + i * stride;
+        float* after = w.after + i * stride;
+        // After the last layer's recurrence only the last token matters, and
+        // the one before it for the shift of the feed-forward part.
+        const bool final = i + 1 == model_.layers;
+        const int64_t t0 = final ? std::max<int64_t>(0, w.count - 2) : 0;
+        if (model_.generation == 7)
+            time_mix7(w, layer, i == 0, before, after, t0);
+        else
+            time_mix4(w, layer, before, after, t0);
+        units(w, w.count - t0, [&](int64_t row) {
+            const int64_t at = (t0 + row) * n;
+            kernels_.add(s.x.data() + at, s.delta.data() + at, n);
+            kernels_.layer_norm(s.x.data() + at, layer.norm2.weight, layer.norm2.bias, n,
+                                model_.epsilon, s.normed.data() + at);
+        });
+        barrier(w);
+        feed_forward(w, layer, before + n, after + n, final ? w.count - 1 : 0);
+    }
+    if (w.logits != nullptr) output(w);
+}
+
+}  // namespace rwkv

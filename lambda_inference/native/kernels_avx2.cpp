@@ -1,0 +1,182 @@
+// AVX2 + FMA + F16C.
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+
+#define VW 8
+namespace rwkv {
+namespace {
+typedef float f16_vector __attribute__((vector_size(32), aligned(4), may_alias));
+inline f16_vector load_f16(const uint16_t* p) {
+    return f16_vector(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+}  // namespace
+}  // namespace rwkv
+#include "kernels_common.inl"
+
+namespace rwkv {
+namespace {
+
+inline __m256 half_scale(const uint8_t* p) {
+    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(read_u16(p))));
+}
+
+inline float sum8(__m256 v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+// |w| * (x with w's sign): unsigned x signed, as maddubs wants it, and never
+// above 2 * 128 * 127, so its 16-bit sums cannot saturate.
+inline __m256i signed_dot(__m256i w, __m256i x) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+inline __m256 q8_group(const uint8_t* p, const int8_t* q, const float* d, __m256 acc) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
+    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(signed_dot(w, x)),
+                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+}
+
+inline __m256 q4_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
+                       __m256 acc) {
+    const __m256i both = _mm256_broadcastsi128_si256(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2)));
+    const __m256i w = _mm256_and_si256(
+        _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)),
+        _mm256_set1_epi8(15));
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
+    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
+    const __m256i products =
+        _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
+    // s is -128 * sum(x); the nibbles are 8 too high.
+    const __m256i shift = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s >> 4));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(products, shift)),
+                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+}
+
+void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
+    const uint8_t* p = static_cast<const uint8_t*>(w);
+    const int64_t groups = x.k / kGroup;
+    for (int64_t r = 0; r < rows; ++r) {
+        __m256 a0 = _mm256_setzero_ps(), a1 = _mm256_setzero_ps();
+        int64_t g = 0;
+        for (; g + 2 <= groups; g += 2, p += 2 * kQ8BlockBytes) {
+            a0 = q8_group(p, x.q + g * kGroup, x.d + g, a0);
+            a1 = q8_group(p + kQ8BlockBytes, x.q + (g + 1) * kGroup, x.d + g + 1, a1);
+        }
+        for (; g < groups; ++g, p += kQ8BlockBytes) a0 = q8_group(p, x.q + g * kGroup, x.d + g, a0);
+        y[r] = sum8(_mm256_add_ps(a0, a1));
+    }
+}
+
+void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
+    const uint8_t* p = static_cast<const uint8_t*>(w);
+    const int64_t groups = x.k / kGroup;
+    for (int64_t r = 0; r < rows; ++r) {
+        __m256 a0 = _mm256_setzero_ps(), a1 = _mm256_setzero_ps();
+        int64_t g = 0;
+        for (; g + 2 <= groups; g += 2, p += 2 * kQ4BlockBytes) {
+            a0 = q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, a0);
+            a1 = q4_group(p + kQ4BlockBytes, x.q + (g + 1) * kGroup, x.d + g + 1, x.s + g + 1, a1);
+        }
+        for (; g < groups; ++g, p += kQ4BlockBytes)
+            a0 = q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, a0);
+        y[r] = sum8(_mm256_add_ps(a0, a1));
+    }
+}
+
+// Transposes 8 x 8 dwords.
+inline void transpose8(__m256i* r) {
+    __m256i t[8], u[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+    }
+}
+
+// [half][8 quads][8 rows][4]: a register holds 4 columns of 8 rows.
+inline void pack_group(const int8_t (*values)[kGroup], int8_t* out) {
+    for (int half = 0; half < 2; ++half) {
+        __m256i r[8];
+        for (int i = 0; i < 8; ++i)
+            r[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[half * 8 + i]));
+        transpose8(r);
+        for (int i = 0; i < 8; ++i)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (half * 8 + i) * 32), r[i]);
+    }
+}
+
+constexpr int64_t kMicroTokens = 8;
+
+inline __m256i quad(const int8_t* q) {
+    int32_t v;
+    __builtin_memcpy(&v, q, 4);
+    return _mm256_set1_epi32(v);
+}
+
+template <int NT>
+inline void micro(const int8_t* pack, const float* scales, int64_t groups, const Activations& x,
+                  int64_t t0, int64_t g0, float* acc) {
+    const int64_t all = x.k / kGroup;
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int half = 0; half < 2; ++half) {
+        for (int64_t g = 0; g < groups; ++g) {
+            const int8_t* w = pack + (g * 2 + half) * 256;
+            const int8_t* q = x.q + t0 * x.k + (g0 + g) * kGroup;
+            __m256i c[NT];
+            for (int t = 0; t < NT; ++t) c[t] = _mm256_setzero_si256();
+            for (int i = 0; i < 8; ++i) {
+                const __m256i wi =
+                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i * 32));
+                const __m256i magnitude = _mm256_abs_epi8(wi);
+                for (int t = 0; t < NT; ++t) {
+                    const __m256i xs = _mm256_sign_epi8(quad(q + t * x.k + i * 4), wi);
+                    c[t] = _mm256_add_epi32(
+                        c[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, xs), ones));
+                }
+            }
+            const __m256 scale = _mm256_loadu_ps(scales + g * kTileRows + half * 8);
+            for (int t = 0; t < NT; ++t) {
+                float* a = acc + t * kTileRows + half * 8;
+                const __m256 d = _mm256_broadcast_ss(x.d + (t0 + t) * all + g0 + g);
+                _mm256_storeu_ps(a, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t]),
+                                                    _mm256_mul_ps(scale, d), _mm256_loadu_ps(a)));
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace rwkv
+#include "kernels_quant_gemm.inl"
+
+namespace rwkv {
+
+const Kernels kernels_avx2 = {
+    "avx2",
+    quantize_row,
+    {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
+    {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
+    layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
+};
+
+}  // namespace rwkv
+#endif

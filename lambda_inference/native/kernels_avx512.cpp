@@ -1,0 +1,163 @@
+// AVX-512 F/BW/VL/DQ with VNNI.
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+
+#define VW 16
+namespace rwkv {
+namespace {
+typedef float f16_vector __attribute__((vector_size(64), aligned(4), may_alias));
+inline f16_vector load_f16(const uint16_t* p) {
+    return f16_vector(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+}  // namespace
+}  // namespace rwkv
+#include "kernels_common.inl"
+
+namespace rwkv {
+namespace {
+
+inline __m256 half_scale(const uint8_t* p) {
+    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(read_u16(p))));
+}
+
+inline float sum8(__m256 v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+// dpbusd multiplies unsigned by signed: the weights are shifted up by 128 and
+// s = -128 * sum(x) takes that out again.
+inline __m256 q8_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
+                       __m256 acc) {
+    const __m256i w =
+        _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2)),
+                         _mm256_set1_epi8(static_cast<char>(0x80)));
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
+    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
+    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, w, x)),
+                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+}
+
+inline __m256 q4_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
+                       __m256 acc) {
+    const __m256i both = _mm256_broadcastsi128_si256(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2)));
+    const __m256i w = _mm256_and_si256(
+        _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)),
+        _mm256_set1_epi8(15));
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
+    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
+    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s >> 4));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, w, x)),
+                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+}
+
+template <int64_t kBytes, typename Group>
+inline void matvec_quant(const void* w, int64_t rows, const Activations& x, float* y,
+                         Group group) {
+    const uint8_t* p = static_cast<const uint8_t*>(w);
+    const int64_t groups = x.k / kGroup;
+    for (int64_t r = 0; r < rows; ++r) {
+        __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                       _mm256_setzero_ps()};
+        int64_t g = 0;
+        for (; g + 4 <= groups; g += 4, p += 4 * kBytes)
+            for (int i = 0; i < 4; ++i) a[i] = group(p + i * kBytes, g + i, a[i]);
+        for (; g < groups; ++g, p += kBytes) a[0] = group(p, g, a[0]);
+        y[r] = sum8(_mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
+    }
+}
+
+void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
+    matvec_quant<kQ8BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, __m256 acc) {
+        return q8_group(p, x.q + g * kGroup, x.d + g, x.s + g, acc);
+    });
+}
+
+void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
+    matvec_quant<kQ4BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, __m256 acc) {
+        return q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, acc);
+    });
+}
+
+// Transposes 16 x 8 dwords: a register holds 4 columns of 16 rows, shifted to
+// unsigned. Rows i and i + 8 share a register, so every step stays in halves
+// until the last, which gathers the four 128-bit lanes of a column.
+inline void pack_group(const int8_t (*values)[kGroup], int8_t* out) {
+    const __m512i high = _mm512_set1_epi8(static_cast<char>(0x80));
+    __m512i r[8], t[8], u[8];
+    for (int i = 0; i < 8; ++i) {
+        const __m256i lower = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[i]));
+        const __m256i upper = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[i + 8]));
+        r[i] = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1), high);
+    }
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+    const __m512i odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    for (int i = 0; i < 4; ++i) {
+        _mm512_storeu_si512(out + i * 64, _mm512_permutex2var_epi64(u[i], even, u[i + 4]));
+        _mm512_storeu_si512(out + (i + 4) * 64, _mm512_permutex2var_epi64(u[i], odd, u[i + 4]));
+    }
+}
+
+constexpr int64_t kMicroTokens = 8;
+
+template <int NT>
+inline void micro(const int8_t* pack, const float* scales, int64_t groups, const Activations& x,
+                  int64_t t0, int64_t g0, float* acc) {
+    const int64_t all = x.k / kGroup;
+    __m512 f[NT];
+    for (int t = 0; t < NT; ++t) f[t] = _mm512_loadu_ps(acc + t * kTileRows);
+    for (int64_t g = 0; g < groups; ++g) {
+        const int8_t* w = pack + g * 512;
+        const int8_t* q = x.q + t0 * x.k + (g0 + g) * kGroup;
+        const int64_t at = t0 * all + g0 + g;
+        __m512i c[NT];
+        for (int t = 0; t < NT; ++t) c[t] = _mm512_set1_epi32(x.s[at + t * all]);
+        for (int i = 0; i < 8; ++i) {
+            const __m512i wi = _mm512_loadu_si512(w + i * 64);
+            for (int t = 0; t < NT; ++t) {
+                int32_t v;
+                __builtin_memcpy(&v, q + t * x.k + i * 4, 4);
+                c[t] = _mm512_dpbusd_epi32(c[t], wi, _mm512_set1_epi32(v));
+            }
+        }
+        const __m512 scale = _mm512_loadu_ps(scales + g * kTileRows);
+        for (int t = 0; t < NT; ++t)
+            f[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t]),
+                                   _mm512_mul_ps(scale, _mm512_set1_ps(x.d[at + t * all])), f[t]);
+    }
+    for (int t = 0; t < NT; ++t) _mm512_storeu_ps(acc + t * kTileRows, f[t]);
+}
+
+}  // namespace
+}  // namespace rwkv
+#include "kernels_quant_gemm.inl"
+
+namespace rwkv {
+
+const Kernels kernels_avx512 = {
+    "avx512",
+    quantize_row,
+    {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
+    {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
+    layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
+};
+
+}  // namespace rwkv
+#endif

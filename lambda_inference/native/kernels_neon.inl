@@ -1,0 +1,153 @@
+// NEON, with or without the dot-product instructions (macro DOTPROD), as the
+// table NEON_TABLE named NEON_NAME.
+#include "kernels.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#define VW 4
+namespace rwkv {
+namespace {
+typedef float f16_vector __attribute__((vector_size(16), aligned(4), may_alias));
+inline f16_vector load_f16(const uint16_t* p) {
+    return f16_vector(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))));
+}
+}  // namespace
+}  // namespace rwkv
+#include "kernels_common.inl"
+
+namespace rwkv {
+namespace {
+
+// Sums of four adjacent products a lane, in some order of the lanes' content:
+// callers only add the lanes up.
+inline int32x4_t dot16(int32x4_t acc, int8x16_t w, int8x16_t x) {
+#ifdef DOTPROD
+    return vdotq_s32(acc, w, x);
+#else
+    acc = vpadalq_s16(acc, vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+    return vpadalq_s16(acc, vmull_s8(vget_high_s8(w), vget_high_s8(x)));
+#endif
+}
+
+inline float32x4_t scaled(int32x4_t sum, const uint8_t* p, const float* d, float32x4_t acc) {
+    return vfmaq_n_f32(acc, vcvtq_f32_s32(sum), half_to_float(read_u16(p)) * *d);
+}
+
+inline float32x4_t q8_group(const uint8_t* p, const int8_t* q, const float* d, float32x4_t acc) {
+    __builtin_prefetch(p + 1024);
+    const int8_t* w = reinterpret_cast<const int8_t*>(p + 2);
+    int32x4_t sum = dot16(vdupq_n_s32(0), vld1q_s8(w), vld1q_s8(q));
+    sum = dot16(sum, vld1q_s8(w + 16), vld1q_s8(q + 16));
+    return scaled(sum, p, d, acc);
+}
+
+inline float32x4_t q4_group(const uint8_t* p, const int8_t* q, const float* d, float32x4_t acc) {
+    __builtin_prefetch(p + 1024);
+    const uint8x16_t both = vld1q_u8(p + 2);
+    const int8x16_t eight = vdupq_n_s8(8);
+    const int8x16_t low =
+        vsubq_s8(vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15))), eight);
+    const int8x16_t high = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(both, 4)), eight);
+    int32x4_t sum = dot16(vdupq_n_s32(0), low, vld1q_s8(q));
+    sum = dot16(sum, high, vld1q_s8(q + 16));
+    return scaled(sum, p, d, acc);
+}
+
+template <int64_t kBytes, typename Group>
+inline void matvec_quant(const void* w, int64_t rows, const Activations& x, float* y,
+                         Group group) {
+    const uint8_t* p = static_cast<const uint8_t*>(w);
+    const int64_t groups = x.k / kGroup;
+    for (int64_t r = 0; r < rows; ++r) {
+        float32x4_t a0 = vdupq_n_f32(0), a1 = vdupq_n_f32(0);
+        int64_t g = 0;
+        for (; g + 2 <= groups; g += 2, p += 2 * kBytes) {
+            a0 = group(p, g, a0);
+            a1 = group(p + kBytes, g + 1, a1);
+        }
+        for (; g < groups; ++g, p += kBytes) a0 = group(p, g, a0);
+        y[r] = vaddvq_f32(vaddq_f32(a0, a1));
+    }
+}
+
+void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
+    matvec_quant<kQ8BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, float32x4_t acc) {
+        return q8_group(p, x.q + g * kGroup, x.d + g, acc);
+    });
+}
+
+void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
+    matvec_quant<kQ4BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, float32x4_t acc) {
+        return q4_group(p, x.q + g * kGroup, x.d + g, acc);
+    });
+}
+
+// [8 quads][16 rows][4].
+inline void pack_group(const int8_t (*values)[kGroup], int8_t* out) {
+    for (int r = 0; r < kTileRows; ++r)
+        for (int i = 0; i < 8; ++i)
+            __builtin_memcpy(out + (i * kTileRows + r) * 4, values[r] + i * 4, 4);
+}
+
+constexpr int64_t kMicroTokens = 4;
+
+template <int NT>
+inline void micro(const int8_t* pack, const float* scales, int64_t groups, const Activations& x,
+                  int64_t t0, int64_t g0, float* acc) {
+    const int64_t all = x.k / kGroup;
+    for (int64_t g = 0; g < groups; ++g) {
+        const int8_t* w = pack + g * 512;
+        const int8_t* q = x.q + t0 * x.k + (g0 + g) * kGroup;
+        int32x4_t c[NT][4];
+        for (int t = 0; t < NT; ++t)
+            for (int v = 0; v < 4; ++v) c[t][v] = vdupq_n_s32(0);
+        for (int i = 0; i < 8; ++i) {
+            int8x16_t wi[4];
+            for (int v = 0; v < 4; ++v) wi[v] = vld1q_s8(w + i * 64 + v * 16);
+            for (int t = 0; t < NT; ++t) {
+                int32_t four;
+                __builtin_memcpy(&four, q + t * x.k + i * 4, 4);
+                const int8x16_t xs = vreinterpretq_s8_s32(vdupq_n_s32(four));
+                for (int v = 0; v < 4; ++v) {
+#ifdef DOTPROD
+                    c[t][v] = vdotq_s32(c[t][v], wi[v], xs);
+#else
+                    // Two 32-bit sums a row, rows 0-1 and 2-3, folded together.
+                    const int32x4_t low =
+                        vpaddlq_s16(vmull_s8(vget_low_s8(wi[v]), vget_low_s8(xs)));
+                    const int32x4_t high =
+                        vpaddlq_s16(vmull_s8(vget_high_s8(wi[v]), vget_high_s8(xs)));
+                    c[t][v] = vaddq_s32(c[t][v], vpaddq_s32(low, high));
+#endif
+                }
+            }
+        }
+        for (int t = 0; t < NT; ++t) {
+            const float d = x.d[(t0 + t) * all + g0 + g];
+            for (int v = 0; v < 4; ++v) {
+                float* a = acc + t * kTileRows + v * 4;
+                const float32x4_t scale = vmulq_n_f32(vld1q_f32(scales + g * kTileRows + v * 4), d);
+                vst1q_f32(a, vfmaq_f32(vld1q_f32(a), vcvtq_f32_s32(c[t][v]), scale));
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace rwkv
+#include "kernels_quant_gemm.inl"
+
+namespace rwkv {
+
+const Kernels NEON_TABLE = {
+    NEON_NAME,
+    quantize_row,
+    {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
+    {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
+    layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
+};
+
+}  // namespace rwkv
+#endif
