@@ -1,0 +1,55 @@
+# Two commands do everything: `make chat` talks with friend, `make test` tests it.
+# Both set up .venv themselves; all they need is Python 3.11+, make and a C++ compiler.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$python" && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml constraints.txt
+PYTEST := $(BIN)/pytest
+
+.PHONY: help chat serve test lint types format docs clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+chat: $(VENV)/.ready ## Talk with friend in the terminal
+	@$(BIN)/friend chat
+
+serve: $(VENV)/.ready ## Run the model server on this machine
+	@$(BIN)/friend serve
+
+test: $(VENV)/.ready-dev ## Run every test
+	$(PYTEST) -q
+
+lint: $(VENV)/.ready-dev ## Style, types, import borders, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+format: $(VENV)/.ready-dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.ready-dev ## Write the generated parts: .env.example, the settings table
+	$(BIN)/python -m friend.reference
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "friend needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@echo "Setting up friend in $(VENV), once; this takes a minute or two." >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python $(SOURCES)
+	@$(PIP) install --constraint constraints.txt --editable . </dev/null >&2
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@$(PIP) install --constraint constraints.txt --editable . --group dev </dev/null >&2
+	@touch $@

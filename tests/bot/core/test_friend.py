@@ -1,0 +1,349 @@
+"""Friend's behaviour, over the real store and the real client, on a platform in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot import texts
+from bot.errors import DeliveryFailed
+from tests.bot.core.stage import ANN, BOB, Scene, Stage, scene
+from tests.fakes.model import FakeModel
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[FakeModel]:
+    async with FakeModel() as model:
+        yield model
+
+
+@pytest.fixture
+async def on_stage(tmp_path: Path, model: FakeModel) -> AsyncIterator[Scene]:
+    async with scene(tmp_path, model) as stage:
+        yield stage
+
+
+async def test_a_mention_is_answered_and_both_are_remembered(on_stage: Scene) -> None:
+    await on_stage.say("hello")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == ["I heard: hello"]
+    await on_stage.say("how are you?")
+    await on_stage.quiet()
+    assert on_stage.prompts()[-1] == [
+        ("user", "hello"),
+        ("assistant", "I heard: hello"),
+        ("user", "how are you?"),
+    ]
+    assert on_stage.stage.working == []
+    outcome, times = on_stage.counts.replied_outcomes[-1]
+    assert outcome == "answered"
+    assert times.first_word is not None
+    assert times.posted is not None
+    assert times.first_word <= times.posted
+
+
+async def test_names_go_with_the_words(on_stage: Scene) -> None:
+    await on_stage.say("hi", by=BOB)
+    await on_stage.quiet()
+    assert on_stage.model.requests[0]["messages"][0]["name"] == "Bob"
+
+
+async def test_the_same_event_is_answered_once(on_stage: Scene) -> None:
+    for _ in range(3):
+        await on_stage.say("hello", number=7)
+    await on_stage.quiet()
+    assert len(on_stage.stage.posts) == 1
+    assert on_stage.counts.received_outcomes == ["queued", "duplicate", "duplicate"]
+
+
+async def test_a_burst_is_answered_together(tmp_path: Path, model: FakeModel) -> None:
+    model.first_delay = 0.3
+    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
+        for text in ("one", "two", "three"):
+            await on_stage.say(text)
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == ["I heard: three"]
+        assert on_stage.stage.posts[0].answers == "3"
+        assert [content for _, content in on_stage.prompts()[-1]] == ["one", "two", "three"]
+
+
+async def test_a_burst_of_two_people_is_not_one(tmp_path: Path, model: FakeModel) -> None:
+    model.first_delay = 0.1
+    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
+        await on_stage.say("one", by=ANN)
+        await on_stage.say("two", by=BOB)
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == ["I heard: one", "I heard: two"]
+
+
+async def test_a_visible_draft_is_finished_before_the_burst_goes_on(
+    tmp_path: Path, model: FakeModel
+) -> None:
+    model.reply_with("one two three four")
+    model.delay = 0.1
+    async with scene(tmp_path, model, stage=Stage(shows_drafts=True), burst_seconds=5) as on_stage:
+        await on_stage.say("first")
+        async with asyncio.timeout(5):
+            while not on_stage.stage.visible:
+                await asyncio.sleep(0.01)
+        await on_stage.say("second")
+        await on_stage.quiet()
+        assert [post.answers for post in on_stage.stage.posts] == ["1", "2"]
+        assert on_stage.stage.withdrawn == []
+
+
+async def test_replies_keep_their_place_while_others_write(on_stage: Scene) -> None:
+    on_stage.model.first_delay = 0.05
+    for number, person in enumerate((ANN, BOB, ANN, BOB)):
+        await on_stage.say(f"m{number}", by=person)
+    await on_stage.quiet()
+    assert [content for _, content in on_stage.prompts()[-1]] == [
+        "m0",
+        "I heard: m0",
+        "m1",
+        "I heard: m1",
+        "m2",
+        "I heard: m2",
+        "m3",
+    ]
+    assert on_stage.stage.texts() == [f"I heard: m{number}" for number in range(4)]
+
+
+async def test_conversations_run_side_by_side(on_stage: Scene) -> None:
+    on_stage.model.first_delay = 0.2
+    async with asyncio.timeout(5):
+        for number in range(30):
+            await on_stage.say("hello", channel=f"c{number}")
+        await on_stage.quiet()
+    assert len(on_stage.stage.posts) == 30
+    assert all(len(prompt) == 1 for prompt in on_stage.prompts())
+
+
+async def test_reset_is_for_good(on_stage: Scene) -> None:
+    await on_stage.say("my name is Ann")
+    await on_stage.quiet()
+    await on_stage.say("reset")
+    await on_stage.quiet()
+    await on_stage.say("what is my name?")
+    await on_stage.quiet()
+    assert texts.RESET_DONE in on_stage.stage.texts()
+    assert on_stage.prompts()[-1] == [("user", "what is my name?")]
+
+
+async def test_reset_stops_the_reply_under_way(tmp_path: Path, model: FakeModel) -> None:
+    model.reply_with("one two three four five")
+    model.delay = 0.2
+    async with scene(tmp_path, model, stage=Stage(shows_drafts=True)) as on_stage:
+        await on_stage.say("talk")
+        await asyncio.sleep(0.3)
+        await on_stage.say("reset")
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == [texts.RESET_DONE]
+        assert len(on_stage.stage.withdrawn) == 1
+        assert await on_stage.store.window(on_stage.message("").conversation) == []
+
+
+async def test_model_down_is_one_sentence_and_the_message_counts_later(on_stage: Scene) -> None:
+    on_stage.model.faults.status(500, times=2)
+    await on_stage.say("remember the milk")
+    await on_stage.quiet()
+    (sentence,) = on_stage.stage.texts()
+    assert sentence.startswith("I can't think just now")
+    await on_stage.say("again")
+    await on_stage.quiet()
+    assert on_stage.stage.texts()[1:] == ["I heard: remember the milk"]
+    assert on_stage.stage.posts[1].answers == "2"
+    await on_stage.say("and?")
+    await on_stage.quiet()
+    assert [content for _, content in on_stage.prompts()[-1]] == [
+        "remember the milk",
+        "I heard: remember the milk",
+        "and?",
+    ]
+
+
+async def test_again_replaces_the_last_reply(on_stage: Scene) -> None:
+    await on_stage.say("a joke please")
+    await on_stage.quiet()
+    on_stage.model.reply_with("a better one")
+    await on_stage.say("again")
+    await on_stage.quiet()
+    await on_stage.say("thanks")
+    await on_stage.quiet()
+    assert [content for _, content in on_stage.prompts()[-1]] == [
+        "a joke please",
+        "a better one",
+        "thanks",
+    ]
+
+
+async def test_again_with_nothing_said(on_stage: Scene) -> None:
+    await on_stage.say("again")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == [texts.NOTHING_AGAIN]
+
+
+async def test_a_bare_mention_answers_what_was_said_before(on_stage: Scene) -> None:
+    await on_stage.say("is it going to rain?", mention=False)
+    await on_stage.say("", by=BOB)
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == ["I heard: is it going to rain?"]
+    await on_stage.say("")
+    await on_stage.quiet()
+    assert on_stage.stage.texts()[1:] == [texts.LISTENING]
+
+
+async def test_a_picture_alone_is_answered_once(on_stage: Scene) -> None:
+    for _ in range(2):
+        await on_stage.say("", number=5, has_attachments=True)
+    await on_stage.say("", mention=False, has_attachments=True)
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == [texts.ONLY_TEXT]
+
+
+async def test_forget_me(on_stage: Scene) -> None:
+    await on_stage.say("a secret", by=ANN, channel="c1")
+    await on_stage.say("hello", by=BOB, channel="c1")
+    await on_stage.say("another", by=ANN, channel="c2")
+    await on_stage.quiet()
+    await on_stage.say("forget me", by=ANN, channel="c2")
+    await on_stage.quiet()
+    assert on_stage.stage.texts("c2")[-1] == texts.forgot(2)
+    window = await on_stage.store.window(on_stage.message("", channel="c1").conversation)
+    assert [turn.text for turn in window] == ["hello", "I heard: hello"]
+
+
+async def test_an_empty_reply_is_asked_for_twice_then_excused(on_stage: Scene) -> None:
+    on_stage.model.reply_with("")
+    await on_stage.say("hello")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == [texts.SPEECHLESS]
+    assert len(on_stage.prompts()) == 2
+
+
+async def test_long_replies_are_split_and_remembered_as_one(
+    tmp_path: Path, model: FakeModel
+) -> None:
+    said = " ".join(f"word{number}" for number in range(600))
+    model.reply_with(said)
+    async with scene(tmp_path, model, max_tokens=1000) as on_stage:
+        await on_stage.say("talk")
+        await on_stage.quiet()
+        assert len(on_stage.stage.posts) == 3
+        assert " ".join(on_stage.stage.texts()) == said
+        window = await on_stage.store.window(on_stage.message("").conversation)
+    assert len(window) == 2
+    assert window[1].text.split() == said.split()
+
+
+async def test_words_that_cannot_be_posted_are_posted_later(
+    on_stage: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.core.responder._POST_AGAIN_AFTER", (0.01,))
+    on_stage.stage.refusals = [DeliveryFailed("down", retryable=True)] * 3
+    await on_stage.say("hello")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == ["I heard: hello"]
+    assert len(on_stage.prompts()) == 1
+
+
+async def test_words_nobody_may_post_are_given_up(on_stage: Scene) -> None:
+    on_stage.stage.refusals = [DeliveryFailed("forbidden", retryable=False)]
+    await on_stage.say("hello")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == []
+    assert on_stage.counts.replied_outcomes[0][0] == "undelivered"
+    await on_stage.say("still there?")
+    await on_stage.quiet()
+    assert [content for _, content in on_stage.prompts()[-1]] == ["hello", "still there?"]
+
+
+async def test_a_deleted_message_is_not_answered(tmp_path: Path, model: FakeModel) -> None:
+    model.first_delay = 0.2
+    async with scene(tmp_path, model) as on_stage:
+        await on_stage.say("oops")
+        await on_stage.friend.on_delete("stage", "general", "1")
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == []
+
+
+async def test_an_edit_changes_what_the_model_reads(on_stage: Scene) -> None:
+    await on_stage.say("my cat is calld Tom")
+    await on_stage.quiet()
+    await on_stage.friend.on_edit("stage", "general", "1", "my cat is called Tom")
+    await on_stage.say("and?")
+    await on_stage.quiet()
+    assert on_stage.prompts()[-1][0] == ("user", "my cat is called Tom")
+
+
+async def test_the_queue_has_a_limit_and_says_so_once(tmp_path: Path, model: FakeModel) -> None:
+    model.first_delay = 0.1
+    async with scene(tmp_path, model, queue_depth=2) as on_stage:
+        for number in range(5):
+            await on_stage.say(f"m{number}")
+        await on_stage.quiet()
+        assert on_stage.stage.texts().count(texts.BEHIND) == 1
+        assert len(on_stage.prompts()) == 2
+        await on_stage.say("now?")
+        await on_stage.quiet()
+        said = [content for role, content in on_stage.prompts()[-1] if role == "user"]
+        assert said == ["m0", "m1", "m2", "m3", "m4", "now?"]
+
+
+async def test_a_person_too_fast_is_told_once_and_remembered(
+    tmp_path: Path, model: FakeModel
+) -> None:
+    async with scene(tmp_path, model, person_per_minute=1) as on_stage:
+        for number in range(3):
+            await on_stage.say(f"m{number}")
+            await on_stage.quiet()
+        assert on_stage.stage.texts() == ["I heard: m0", texts.SLOW_DOWN]
+        window = await on_stage.store.window(on_stage.message("").conversation)
+        assert [turn.text for turn in window] == ["m0", "I heard: m0", "m1", "m2"]
+
+
+async def test_bots_and_blocked_people_are_ignored(tmp_path: Path, model: FakeModel) -> None:
+    async with scene(tmp_path, model, block_people={"bob"}) as on_stage:
+        await on_stage.say("hello", by=BOB)
+        await on_stage.say("hello", from_bot=True)
+        await on_stage.quiet()
+        assert on_stage.stage.posts == []
+        assert on_stage.counts.received_outcomes == ["ignored", "ignored"]
+
+
+async def test_a_hundred_thousand_characters(on_stage: Scene) -> None:
+    await on_stage.say("lorem ipsum " * 8500)
+    await on_stage.quiet()
+    assert len(on_stage.prompts()[0][0][1]) <= 2001
+    window = await on_stage.store.window(on_stage.message("").conversation)
+    assert len(window[0].text) > 100_000
+
+
+async def test_what_was_owed_is_answered_after_a_restart(tmp_path: Path, model: FakeModel) -> None:
+    model.faults.hang(times=10)
+    stage = Stage()
+    async with scene(tmp_path, model, stage=stage) as before:
+        await before.say("hello")
+        await asyncio.sleep(0.1)
+    assert stage.posts == []
+    model.faults.clear()
+    async with scene(tmp_path, model, stage=stage) as after:
+        assert await after.friend.recover("stage") == 1
+        await after.quiet()
+        await after.say("hello", number=1)
+        await after.quiet()
+    assert stage.texts() == ["I heard: hello"]
+    async with scene(tmp_path, model, stage=stage) as later:
+        assert await later.friend.recover("stage") == 0
+
+
+async def test_history_down_is_said(on_stage: Scene, tmp_path: Path) -> None:
+    await on_stage.store.close()
+    (tmp_path / "history.sqlite3").unlink()
+    (tmp_path / "history.sqlite3").mkdir()
+    await on_stage.say("hello")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == [texts.HISTORY_DOWN]
