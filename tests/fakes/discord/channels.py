@@ -127,9 +127,10 @@ class ChannelRoutes:
         limit = int(query.get("limit", 50))
         if not 1 <= limit <= 100:
             raise invalid_form("limit", "NUMBER_TYPE_MAX", "int value should be between 1 and 100.")
-        newest_first = sorted(
-            (m for m in self._channel(request).posted() if not m.ephemeral), key=lambda m: -m.id
-        )
+        channel = self._channel(request)
+        if "history" in channel.denied:
+            raise missing_access()
+        newest_first = sorted((m for m in channel.posted() if not m.ephemeral), key=lambda m: -m.id)
         if "before" in query:
             page = [m for m in newest_first if m.id < int(query["before"])][:limit]
         elif "after" in query:
@@ -176,6 +177,9 @@ class ChannelRoutes:
     def _reference(self, channel: Channel, data: Json | None) -> Message | None:
         if data is None:
             return None
+        if "history" in channel.denied:
+            text = "Cannot reply without permission to read message history"
+            raise ApiError(400, 160002, text)
         message = channel.messages.get(int(data["message_id"]))
         if message is not None and not message.deleted:
             return message

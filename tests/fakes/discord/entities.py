@@ -14,7 +14,7 @@ GUILD_TEXT = 0
 DM = 1
 PUBLIC_THREAD = 11
 
-Permission = Literal["view", "send", "mention_everyone"]
+Permission = Literal["view", "send", "history", "mention_everyone"]
 
 
 @dataclass(eq=False)
@@ -81,7 +81,8 @@ class Message:
 class Channel:
     """A text channel, a thread (``parent`` is set) or a DM (``guild`` is None).
 
-    ``denied`` is what the bot may not do here: "view" gives 50001, "send" 50013.
+    ``denied`` is what the bot may not do here: "view" gives 50001, "send" 50013,
+    "history" 50001 for reading it and 160002 for replies.
     """
 
     id: int

@@ -23,7 +23,7 @@ DISPATCH, HEARTBEAT, IDENTIFY, PRESENCE, RESUME = 0, 1, 2, 3, 6
 RECONNECT, REQUEST_MEMBERS, INVALID_SESSION, HELLO, HEARTBEAT_ACK = 7, 8, 9, 10, 11
 
 UNKNOWN_OP, DECODE_ERROR, NOT_AUTHENTICATED, BAD_TOKEN = 4001, 4002, 4003, 4004
-ALREADY_AUTHENTICATED, DISALLOWED_INTENTS = 4005, 4014
+ALREADY_AUTHENTICATED, SHARDING_REQUIRED, DISALLOWED_INTENTS = 4005, 4011, 4014
 
 
 class Backend(Protocol):
@@ -46,6 +46,7 @@ class Gateway:
         heartbeats: sequence numbers the client sent.
         withhold_acks: leave heartbeats unanswered.
         refuse_connections: answer the websocket upgrade with 503; ``refused`` counts them.
+        require_shards: close with 4011 when the client does not shard, as from 2500 guilds on.
         overlap_on_resume: how many events a RESUME repeats although the client has them.
     """
 
@@ -58,6 +59,7 @@ class Gateway:
         self.withhold_acks = False
         self.refuse_connections = False
         self.refused = 0
+        self.require_shards = False
         self.overlap_on_resume = 0
         self._backend = backend
         self._problems = problems
@@ -184,6 +186,9 @@ class Gateway:
             await connection.close(DISALLOWED_INTENTS, "Disallowed intent(s).")
             return
         shard = tuple(data["shard"]) if "shard" in data else None
+        if shard is None and self.require_shards:
+            await connection.close(SHARDING_REQUIRED, "Sharding required.")
+            return
         session = Session(f"session{len(self.sessions) + 1}", asked, shard)
         session.connection, connection.session = connection, session
         self.sessions.append(session)

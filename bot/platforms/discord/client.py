@@ -1,0 +1,132 @@
+"""The gateway's listener: discord.py's events handed to the core, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import discord
+import structlog
+
+from bot.errors import StoreFailed
+from bot.platforms.discord.commands import FriendCommands
+from bot.platforms.discord.incoming import (
+    NAME,
+    conversation_of,
+    incoming,
+    is_spoken,
+    is_visible,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from bot.core.friend import Friend
+
+_log = structlog.get_logger(__name__)
+
+
+def intents(*, message_content: bool) -> discord.Intents:
+    """What friend needs to hear, and no more; only message content is privileged."""
+    wanted = discord.Intents.none()
+    wanted.guilds = True
+    wanted.guild_messages = True
+    wanted.dm_messages = True
+    wanted.message_content = message_content
+    return wanted
+
+
+class Listener(discord.Client):
+    """Hears messages, edits, deletions and slash commands; speaks only through the courier.
+
+    discord.py starts a task for each event, in order. A lock per channel, which is fair, keeps
+    that order: an edit must not overtake the message it changes.
+    """
+
+    def __init__(self, friend: Friend, *, message_content: bool, **options: Any) -> None:
+        super().__init__(
+            intents=intents(message_content=message_content),
+            max_messages=None,
+            chunk_guilds_at_startup=False,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            allowed_mentions=discord.AllowedMentions.none(),
+            **options,
+        )
+        self.commands = FriendCommands(self, friend)
+        self._friend = friend
+        self._message_content = message_content
+        self._order: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    async def setup_hook(self) -> None:
+        """Between login and the gateway: register the commands, if they changed."""
+        await self.commands.sync_if_changed()
+
+    async def on_message(self, message: discord.Message) -> None:
+        """Hand a message to the core, unless it is friend's own or cannot be read."""
+        me = self.user
+        if me is None or message.author.id == me.id or not is_spoken(message):
+            return
+        if not is_visible(message, me, message_content=self._message_content):
+            return
+        async with self._in_order(message.channel.id):
+            taking_part = await self._takes_part(message)
+            await self._friend.on_message(incoming(message, me, in_friend_thread=taking_part))
+
+    async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
+        """Follow an edit, which may be of a message from before this process."""
+        message, me = event.message, self.user
+        if me is None or message.author.id == me.id or not is_spoken(message):
+            return
+        if not is_visible(message, me, message_content=self._message_content):
+            return
+        async with self._in_order(event.channel_id):
+            try:
+                channel, text = str(event.channel_id), text_of(message, me)
+                await self._friend.on_edit(NAME, channel, str(event.message_id), text)
+            except StoreFailed as error:
+                _log.error("store.failed", error=str(error))
+
+    async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
+        """Follow a deletion."""
+        await self._deleted({event.message_id}, event.channel_id)
+
+    async def on_raw_bulk_message_delete(self, event: discord.RawBulkMessageDeleteEvent) -> None:
+        """Follow a purge by a moderator."""
+        await self._deleted(event.message_ids, event.channel_id)
+
+    async def on_error(self, event_method: str, /, *args: Any, **kwargs: Any) -> None:
+        """A defect in a handler: logged, and the client goes on."""
+        _log.exception("discord.handler_failed", handler=event_method)
+
+    async def _deleted(self, messages: set[int], channel_id: int) -> None:
+        async with self._in_order(channel_id):
+            try:
+                for message in sorted(messages):
+                    await self._friend.on_delete(NAME, str(channel_id), str(message))
+            except StoreFailed as error:
+                _log.error("store.failed", error=str(error))
+
+    async def _takes_part(self, message: discord.Message) -> bool:
+        """Whether the message is in a thread that friend was added to or has spoken in."""
+        thread = message.channel
+        if not isinstance(thread, discord.Thread):
+            return False
+        if thread.me is not None:
+            return True
+        try:
+            key = conversation_of(thread, thread.id, thread.guild.id)
+            return await self._friend.takes_part(key)
+        except StoreFailed as error:
+            _log.error("store.failed", error=str(error))
+            return False
+
+    def _in_order(self, channel_id: int) -> asyncio.Lock:
+        return self._order.setdefault(channel_id, asyncio.Lock())
+
+
+class ShardedListener(Listener, discord.AutoShardedClient):
+    """The same for a bot in so many servers that Discord demands shards (2500 and more).
+
+    Not used before: after a failed resume it starts a new session, and would miss what the plain
+    client still gets.
+    """
