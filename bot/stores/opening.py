@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 10.0
 """How long a transaction waits for another program's lock, or for a server to come back."""
 
-_MIGRATION_PATIENCE_SECONDS = 120.0
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -85,28 +84,20 @@ async def open_store(
             a newer friend.
     """
     address = _address(url)
-    is_sqlite = address.get_backend_name() == "sqlite"
-    engine = (_sqlite if is_sqlite else _postgresql)(address, patience_seconds)
-    opening = Database(
-        engine,
-        address,
-        patience_seconds=(
-            max(patience_seconds, _MIGRATION_PATIENCE_SECONDS)
-            if not is_sqlite
-            else patience_seconds
-        ),
-    )
+    make_engine = _sqlite if address.get_backend_name() == "sqlite" else _postgresql
+    engine = make_engine(address, patience_seconds)
+    database = Database(engine, address, patience_seconds=patience_seconds)
+
+    async def upgrade(connection: AsyncConnection) -> None:
+        await connection.run_sync(migrate, place(address))
+
     try:
-        if not await opening.read(_is_current):
-
-            async def upgrade(connection: AsyncConnection) -> None:
-                await connection.run_sync(migrate, place(address))
-
-            await opening.write(upgrade)
+        if not await database.read(_is_current):
+            await database.write(upgrade)
     except BaseException:
-        await engine.dispose()
+        await database.close()
         raise
-    return SqlStore(Database(engine, address, patience_seconds=patience_seconds), clock)
+    return SqlStore(database, clock)
 
 
 async def _is_current(connection: AsyncConnection) -> bool:

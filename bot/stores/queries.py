@@ -38,6 +38,15 @@ def is_conversation(conversation: ConversationKey) -> ColumnElement[bool]:
     )
 
 
+def is_in_channel(channel: ConversationKey) -> ColumnElement[bool]:
+    """Pick the rows of a channel's own conversation and of its threads."""
+    return (
+        (conversations.c.platform == channel.platform)
+        & (conversations.c.space == channel.space)
+        & (conversations.c.channel == channel.channel)
+    )
+
+
 def in_window(query: Select[Any], conversation: ConversationKey) -> Select[Any]:
     """Narrow `query` to the turns that are in the window of one conversation."""
     return (

@@ -31,6 +31,7 @@ from bot.stores.queries import (
     enter,
     in_window,
     is_conversation,
+    is_in_channel,
     lock,
     lock_reply,
     note_event,
@@ -314,6 +315,34 @@ class SqlStore:
         if last is not None:
             await start_window(connection, conversation, 2 * (last + 1))  # past every place so far
         await end(connection, replies.c.conversation_id == conversation_id, ReplyState.CANCELLED)
+        return dropped or 0
+
+    @_writes
+    async def reset_channel(self, connection: AsyncConnection, channel: ConversationKey) -> int:
+        """`reset` for a channel and all of its threads at once."""
+        here = select(conversations.c.id).where(is_in_channel(channel))
+        await lock(connection, here)
+        dropped = await connection.scalar(
+            select(func.count())
+            .select_from(turns)
+            .join(conversations, conversations.c.id == turns.c.conversation_id)
+            .where(
+                is_in_channel(channel),
+                conversations.c.window_start <= PLACE,
+                ~turns.c.is_dropped,
+            )
+        )
+        last = await connection.scalar(
+            select(func.max(turns.c.id)).where(turns.c.conversation_id.in_(here))
+        )
+        if last is not None:
+            place = 2 * (last + 1)
+            await connection.execute(
+                update(conversations)
+                .where(is_in_channel(channel), conversations.c.window_start < place)
+                .values(window_start=place)
+            )
+        await end(connection, replies.c.conversation_id.in_(here), ReplyState.CANCELLED)
         return dropped or 0
 
     async def forget_person(self, platform: str, person_id: str) -> int:
