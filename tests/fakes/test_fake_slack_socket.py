@@ -56,11 +56,11 @@ class Listener:
 @asynccontextmanager
 async def listening(fake: FakeSlack, **options: Any) -> AsyncIterator[Listener]:
     listener = Listener(fake, **options)
-    await listener.handler.connect_async()
+    await listener.handler.connect_async()  # type: ignore[no-untyped-call]
     try:
         yield listener
     finally:
-        await listener.handler.close_async()
+        await listener.handler.close_async()  # type: ignore[no-untyped-call]
         await asyncio.sleep(0)
 
 

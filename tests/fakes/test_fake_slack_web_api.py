@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -115,8 +115,8 @@ async def test_stream_is_a_state_machine(fake: FakeSlack, client: AsyncWebClient
     alice = fake.add_user("alice")
     channel = fake.add_channel("general", [alice, fake.bot])
     root = await fake.say(channel, alice, "hello")
-    place = {"channel": channel.id, "thread_ts": root.ts}
-    recipient = {"recipient_team_id": "T0FAKETEAM", "recipient_user_id": alice.id}
+    place: dict[str, Any] = {"channel": channel.id, "thread_ts": root.ts}
+    recipient: dict[str, Any] = {"recipient_team_id": "T0FAKETEAM", "recipient_user_id": alice.id}
     assert await _error(client.chat_startStream(**place)) == "missing_recipient_team_id"
     assert (
         await _error(client.chat_startStream(**place, recipient_team_id="T0FAKETEAM"))
@@ -160,7 +160,7 @@ async def test_status_is_cleared_by_a_post_expires_and_knows_when_it_is_late(
     dm = fake.dm(alice)
     root = await fake.say(dm, alice, "hello")
     thread = (dm.id, root.ts)
-    where = {"channel_id": dm.id, "thread_ts": root.ts}
+    where: dict[str, Any] = {"channel_id": dm.id, "thread_ts": root.ts}
     await client.assistant_threads_setStatus(**where, status="is thinking…")
     assert fake.statuses.current(thread) == "is thinking…"
     fake.clock.advance(121)

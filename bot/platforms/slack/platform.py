@@ -1,0 +1,118 @@
+"""Slack as a place where people talk to friend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+import structlog
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.core.friend import Friend
+from bot.errors import BadToken, StoreFailed
+from bot.platforms.slack.address import Address
+from bot.platforms.slack.client import CALL_SECONDS, web_client
+from bot.platforms.slack.draft import StreamBudgets
+from bot.platforms.slack.incoming import PLATFORM
+from bot.platforms.slack.listeners import bolt_app
+from bot.platforms.slack.outlet import SlackOutlet
+from bot.platforms.slack.signed_http import SignedHttpServer
+from bot.platforms.slack.signin import Identity, sign_in
+from bot.platforms.slack.socket import SocketConnection, SocketTimes
+from bot.settings import SlackSettings
+
+_log = structlog.get_logger(__name__)
+
+RECOVER_AGAIN_SECONDS = 5.0
+
+
+class SlackPlatform:
+    """See `bot.core.ports.Platform`.
+
+    Socket Mode with an app token, signed HTTP with a signing secret instead.
+
+    Attributes:
+        connected: set once events can arrive.
+    """
+
+    name = PLATFORM
+
+    def __init__(
+        self,
+        settings: SlackSettings,
+        *,
+        api_url: str = AsyncWebClient.BASE_URL,
+        socket_times: SocketTimes | None = None,
+    ) -> None:
+        self._settings = settings
+        self._times = socket_times or SocketTimes()
+        self._client = web_client(settings.bot_token.get_secret_value(), api_url=api_url)
+        self._budgets = StreamBudgets()
+        self._me: Identity | None = None
+        self._server: SignedHttpServer | None = None
+        self._recovered = False
+        self.connected = asyncio.Event()
+
+    @property
+    def http_url(self) -> str:
+        """Where friend listens for signed HTTP events; empty in Socket Mode."""
+        return self._server.url if self._server else ""
+
+    async def run(self, friend: Friend) -> None:
+        """See `bot.core.ports.Platform`."""
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            self._client.session = session
+            me = await sign_in(self._client)
+            self._me = me
+            _log.info("slack.signed_in", team=me.team, user=me.user_id)
+            self.connected.clear()
+            receiver = self._receiver(friend, me)
+            recovery = asyncio.create_task(self._recover(friend))
+            try:
+                await receiver.run(self.connected)
+            finally:
+                recovery.cancel()
+                await asyncio.wait([recovery])
+
+    async def _recover(self, friend: Friend) -> None:
+        """Once in the life of the process, take up what an earlier one still owed."""
+        await self.connected.wait()
+        while not self._recovered:
+            try:
+                await friend.recover(self.name)
+                self._recovered = True
+            except StoreFailed as error:
+                _log.error("store.failed", error=str(error))
+                await asyncio.sleep(RECOVER_AGAIN_SECONDS)
+
+    def _receiver(self, friend: Friend, me: Identity) -> SocketConnection | SignedHttpServer:
+        app_token = self._settings.app_token.get_secret_value()
+        secret = self._settings.signing_secret.get_secret_value()
+        if app_token:
+            app = bolt_app(self._client, me, friend, signing_secret=None)
+            return SocketConnection(app, self._client, app_token, self._times)
+        if not secret:
+            raise BadToken(
+                "Slack needs one more secret: SLACK_APP_TOKEN (Socket Mode, recommended) or "
+                "SLACK_SIGNING_SECRET (signed HTTP events)."
+            )
+        app = bolt_app(self._client, me, friend, signing_secret=secret)
+        self._server = SignedHttpServer(
+            app, host=self._settings.http_host, port=self._settings.http_port
+        )
+        return self._server
+
+    def outlet(
+        self, address: Mapping[str, str], reply_key: str, *, recovering: bool
+    ) -> SlackOutlet:
+        """See `bot.core.ports.Platform`."""
+        return SlackOutlet(
+            self._client,
+            Address.read(address),
+            reply_key,
+            own_id=self._me.user_id if self._me else "",
+            budgets=self._budgets,
+            recovering=recovering,
+        )

@@ -1,0 +1,81 @@
+"""The line "friend is thinking…" under a thread.
+
+Slack drops it after two minutes and at any post of friend's in the thread. Set after that post, it
+would stay, and the reader could not write: so before a post the line is settled, which means that
+no call that sets it is under way or will be made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.platforms.slack import texts
+from bot.platforms.slack.address import Address
+from bot.platforms.slack.failures import CALL_ERRORS
+
+_log = structlog.get_logger(__name__)
+
+REFRESH_SECONDS = 90.0
+CALL_SECONDS = 5.0
+
+
+class StatusLine:
+    """The status of one thread, for one reply."""
+
+    def __init__(self, client: AsyncWebClient, address: Address) -> None:
+        self._client = client
+        self._address = address
+        self._task: asyncio.Task[None] | None = None
+        self._settling = asyncio.Event()
+        self._may_show = False
+        self._may_come_late = False
+
+    def start(self) -> None:
+        """Set the line, in the background, and keep it from expiring."""
+        if self._task is None and not self._settling.is_set():
+            self._task = asyncio.create_task(self._keep())
+
+    async def settle(self) -> None:
+        """Return once the line will not be set any more; to be awaited before a post."""
+        self._settling.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def posted(self) -> None:
+        """Note that a post has cleared the line."""
+        self._may_show = self._may_come_late
+
+    async def clear(self) -> None:
+        """Take the line away, unless a post has done so."""
+        await self.settle()
+        if self._may_show:
+            self._may_show = self._may_come_late = False
+            await self._set("")
+
+    async def _keep(self) -> None:
+        while not self._settling.is_set():
+            self._may_show = True
+            if not await self._set(texts.STATUS):
+                return
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._settling.wait()
+            except TimeoutError:
+                continue
+
+    async def _set(self, status: str) -> bool:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._client.assistant_threads_setStatus(
+                    channel_id=self._address.channel,
+                    thread_ts=self._address.thread_ts,
+                    status=status,
+                )
+        except CALL_ERRORS as error:
+            self._may_come_late = bool(status)
+            _log.info("slack.status_failed", error=repr(error))
+            return False
+        return True
