@@ -91,6 +91,22 @@ class Friend:
         await self._queues.cancel(conversation)
         return texts.RESET_DONE if turns else texts.NOTHING_TO_RESET
 
+    async def reset_channel(self, channel: ConversationKey) -> str:
+        """Put a channel and all of its threads behind; return what to tell the person."""
+        turns = await self._store.reset_channel(channel)
+        for conversation in self._queues.busy:
+            if replace(conversation, thread="") == replace(channel, thread=""):
+                await self._queues.cancel(conversation)
+        return texts.RESET_DONE if turns else texts.NOTHING_TO_RESET
+
+    async def remember(self, message: IncomingMessage) -> None:
+        """Remember a message as what was said before, and owe nothing for it."""
+        if message.from_bot or not permitted(message, self._access):
+            return
+        message = replace(message, text=clean_incoming(message.text))
+        if message.text:
+            await self._store.accept(message, reply_key=None)
+
     async def forget(self, platform: str, person_id: str) -> str:
         """Erase a person's messages everywhere on a platform; return what to tell them."""
         return texts.forgot(await self._store.forget_person(platform, person_id))

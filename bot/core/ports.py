@@ -200,6 +200,10 @@ class Store(Protocol):
         """Put every turn out of the window for good, cancel what is owed; return turns dropped."""
         ...
 
+    async def reset_channel(self, channel: ConversationKey) -> int:
+        """`reset` for a channel and all of its threads at once; `channel.thread` is ignored."""
+        ...
+
     async def forget_person(self, platform: str, person_id: str) -> int:
         """Erase a person's messages everywhere on the platform; return how many."""
         ...

@@ -86,6 +86,11 @@ class ConversationQueues:
         """The same over all conversations."""
         return sum(self.depth(conversation) for conversation in self._lanes)
 
+    @property
+    def busy(self) -> list[ConversationKey]:
+        """Conversations in which something waits or is under way."""
+        return list(self._lanes)
+
     async def cancel(self, conversation: ConversationKey) -> None:
         """Stop what is under way in the conversation and forget what waits."""
         lane = self._lanes.get(conversation)
