@@ -1,1 +1,1 @@
-"""Logging, metrics and health of the bot process."""
+"""Keeping friend up, and seeing how it does: logs, metrics, health, supervision."""
