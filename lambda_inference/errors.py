@@ -1,22 +1,22 @@
 """Every error this package raises on purpose.
 
-    InferenceError
-    ├── SettingsError            a setting has a value that cannot be used
-    ├── ModelError               the model cannot be served
-    │   ├── ModelNotFound        nothing there
-    │   ├── ModelCorrupt         there, but truncated, foreign or inconsistent
-    │   └── EngineUnavailable    the engine for this kind of file is not installed
-    ├── StateCorrupt             serialized engine state that this model cannot use
-    └── RequestError             an answer other than 200, in OpenAI's error envelope
-        ├── BadRequest           400, names the field
-        ├── Unauthorized         401
-        ├── NotFound             404
-        ├── MethodNotAllowed     405
-        ├── TooLong              413
-        ├── Busy                 429, Retry-After
-        ├── ModelUnavailable     503
-        ├── DeadlinePassed       504
-        └── InternalError        500, always with a request id
+InferenceError
+├── SettingsError            a setting has a value that cannot be used
+├── ModelError               the model cannot be served
+│   ├── ModelNotFound        nothing there
+│   ├── ModelCorrupt         there, but truncated, foreign or inconsistent
+│   └── EngineUnavailable    the engine for this kind of file is not installed
+├── StateCorrupt             serialized engine state that this model cannot use
+└── RequestError             an answer other than 200, in OpenAI's error envelope
+    ├── BadRequest           400, names the field
+    ├── Unauthorized         401
+    ├── NotFound             404
+    ├── MethodNotAllowed     405
+    ├── TooLong              413
+    ├── Busy                 429, Retry-After
+    ├── ModelUnavailable     503
+    ├── DeadlinePassed       504
+    └── InternalError        500, always with a request id
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,7 +39,7 @@ _import_lock = threading.Lock()
 class ReferenceState:
     """The package's list of tensors: 5 a layer for RWKV-4, 3 a layer for RWKV-7."""
 
-    def __init__(self, tensors: Sequence[Any]) -> None:
+    def __init__(self, tensors: Iterable[Any]) -> None:
         self.tensors = tuple(tensors)
 
     @property
@@ -193,7 +193,7 @@ def _checkpoint(path: Path) -> Iterator[tuple[str, int, int, int]]:
                 stem = str(path.with_suffix(""))
                 if path.suffix != ".pth":
                     stem = str(Path(folder) / "model")
-                    os.symlink(path.resolve(), stem + ".pth")
+                    Path(stem + ".pth").symlink_to(path.resolve())
         except ImportError as error:
             raise EngineUnavailable(f"{path.name} needs a package: {error}.") from error
         except ModelCorrupt:
@@ -226,15 +226,13 @@ def _rwkv_module(generation: int) -> ModuleType:
                 "The reference engine needs the package rwkv: pip install friend[reference]."
             )
         spec = importlib.util.spec_from_file_location(name, Path(places[0]) / "model.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        wanted = {
-            "RWKV_V7_ON": "1" if generation == 7 else "0",
-            "RWKV_JIT_ON": "1",
-            "RWKV_CUDA_ON": "0",
-        }
-        before = {key: os.environ.get(key) for key in wanted}
-        os.environ.update(wanted)
+        # Read again whenever a model is made or run, so these two stay.
+        os.environ.update({"RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"})
+        before = os.environ.get("RWKV_V7_ON")
+        os.environ["RWKV_V7_ON"] = "1" if generation == 7 else "0"
         sys.modules[name] = module
         try:
             with _quietly():
@@ -243,9 +241,8 @@ def _rwkv_module(generation: int) -> ModuleType:
             del sys.modules[name]
             raise
         finally:
-            for key, value in before.items():
-                if key != "RWKV_CUDA_ON" and value is None:
-                    os.environ.pop(key, None)
-                elif value is not None:
-                    os.environ[key] = value
+            if before is None:
+                del os.environ["RWKV_V7_ON"]
+            else:
+                os.environ["RWKV_V7_ON"] = before
         return module

@@ -118,11 +118,18 @@ def write_pocket(folder: Path, *, seed: int = 1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     vocab = train_tokenizer(folder / "tokenizer.json")
     weights = rwkv7(layers=2, width=32, vocab=vocab, head=16, seed=seed)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()},
-              folder / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        folder / "model.safetensors",
+    )
     config = {
-        "architecture": "rwkv7", "layers": 2, "width": 32, "vocab_size": vocab,
-        "head_size": 16, "context_length": 512, "template": LABELS,
+        "architecture": "rwkv7",
+        "layers": 2,
+        "width": 32,
+        "vocab_size": vocab,
+        "head_size": 16,
+        "context_length": 512,
+        "template": LABELS,
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -1,0 +1,135 @@
+"""What keeps a small model's reply a reply.
+
+Stop texts work on text, because a stop may begin in one token and end in another; what could still
+become one is withheld until it is decided. The other guards work on tokens, by banning the next one
+that would do harm: the model then says something else, instead of being cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+_LONGEST_PERIOD = 64  # tokens in the longest phrase whose repetition is looked for
+_SAME_REPLY = 8  # tokens that may equal the beginning of an earlier reply
+
+
+class StopTexts:
+    """Ends a reply at a stop text, or where it begins to speak under someone's label.
+
+    A stop text ends it anywhere. A label ends it only at the start of a line, in any case, because
+    "User:" inside a sentence may be meant.
+    """
+
+    def __init__(self, stops: Collection[str], labels: Collection[str] = ()) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._labels = [label.casefold() for label in labels if label]
+        names = "|".join(re.escape(label) for label in labels if label)
+        self._label = re.compile(rf"[ \t]*(?:{names})", re.IGNORECASE) if names else None
+        self._pending = ""
+        self._line_start = True
+        self.stopped_by: str | None = None
+        """The stop text or label that ended the reply."""
+
+    def feed(self, text: str) -> str:
+        """The part of what came so far that is sure to belong to the reply."""
+        if self.stopped_by is not None:
+            return ""
+        self._pending += text
+        found = self._first_stop()
+        if found is not None:
+            end, self.stopped_by = found
+            return self._release(end)
+        return self._release(self._undecided())
+
+    def finish(self) -> str:
+        """The withheld rest, when no more text comes and so no stop can complete."""
+        return "" if self.stopped_by is not None else self._release(len(self._pending))
+
+    def _release(self, end: int) -> str:
+        out, self._pending = self._pending[:end], self._pending[end:]
+        if out:
+            self._line_start = out.endswith("\n")
+        return out
+
+    def _line_starts(self) -> list[int]:
+        starts = [0] if self._line_start else []
+        return starts + [at + 1 for at, letter in enumerate(self._pending) if letter == "\n"]
+
+    def _first_stop(self) -> tuple[int, str] | None:
+        found = [(self._pending.find(stop), stop) for stop in self._stops]
+        if self._label is not None:
+            matches = ((at, self._label.match(self._pending, at)) for at in self._line_starts())
+            found += [(at, match.group().strip()) for at, match in matches if match]
+        return min(((at, what) for at, what in found if at >= 0), default=None)
+
+    def _undecided(self) -> int:
+        """Where the text begins that could still turn out to be a stop."""
+        end = len(self._pending)
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(self._pending)), 0, -1):
+                if self._pending.endswith(stop[:size]):
+                    end = min(end, len(self._pending) - size)
+                    break
+        for at in self._line_starts():
+            rest = self._pending[at:].lstrip(" \t").casefold()
+            if any(label.startswith(rest) for label in self._labels):
+                end = min(end, at)
+                break
+        return end
+
+
+def loop_bans(tokens: Sequence[int]) -> set[int]:
+    """Tokens that would complete one repetition too many of what `tokens` ends with.
+
+    A phrase of 1 token may stand 6 times in a row, 2-3 tokens 4 times, 4-15 tokens 3 times, and a
+    longer one up to 64 tokens twice: "no, no, no" is speech, the same sentence thrice is a loop.
+    """
+    bans: set[int] = set()
+    size = len(tokens)
+    for period in range(1, min(_LONGEST_PERIOD, size // 2) + 1):
+        span = period * (_times_allowed(period) + 1) - 1
+        if span > size:
+            continue
+        tail = tokens[size - span :]
+        if tail[period:] == tail[:-period]:
+            bans.add(tokens[size - period])
+    return bans
+
+
+def _times_allowed(period: int) -> int:
+    if period == 1:
+        return 6
+    if period < 4:
+        return 4
+    return 3 if period < 16 else 2
+
+
+@dataclass(frozen=True)
+class ReplyGuard:
+    """Which tokens a reply must not have next.
+
+    `start_bans` would make it begin with its end or with somebody's label. `ends` are the tokens
+    that end a turn. `previous` are the tokens of the assistant's earlier replies: the same
+    short answer twice is not ended but goes on, and a long one is left after 8 equal tokens.
+    """
+
+    start_bans: frozenset[int]
+    ends: frozenset[int]
+    previous: tuple[tuple[int, ...], ...]
+
+    def bans(self, tokens: Sequence[int]) -> set[int]:
+        """Bans after `tokens`, the reply so far."""
+        if not tokens:
+            return set(self.start_bans)
+        bans = loop_bans(tokens)
+        size = len(tokens)
+        for reply in self.previous:
+            if size > len(reply) or tuple(tokens) != reply[:size]:
+                continue
+            if size == len(reply):
+                bans |= self.ends
+            elif size >= _SAME_REPLY:
+                bans.add(reply[size])
+        return bans

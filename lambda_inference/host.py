@@ -1,0 +1,143 @@
+"""The one model of a process: loaded in the background, shared by all requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lambda_inference.errors import InferenceError, ModelUnavailable
+from lambda_inference.settings import ModelSettings, model_path
+
+if TYPE_CHECKING:
+    from lambda_inference.engine import Engine
+    from lambda_inference.generate import Generator
+    from lambda_inference.model import ModelDescription
+    from lambda_inference.prompt import PromptBuilder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Everything that a request needs."""
+
+    description: ModelDescription
+    engine: Engine
+    prompts: PromptBuilder
+    generator: Generator
+
+
+class ModelHost:
+    """Loads the model once, in a thread of its own, so that the port is open before it is done."""
+
+    def __init__(self, settings: ModelSettings, *, state_cache_bytes: int) -> None:
+        self._settings = settings
+        self._state_cache_bytes = state_cache_bytes
+        self._done = threading.Event()
+        self._model: LoadedModel | None = None
+        self._error: str | None = None
+        self._started = False
+        self._lock = threading.Lock()
+        self.load_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin to load, if nobody has yet."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        threading.Thread(target=self._load, name="load-model", daemon=True).start()
+
+    @property
+    def status(self) -> Literal["loading", "ok", "failed"]:
+        """Where loading stands."""
+        if not self._done.is_set():
+            return "loading"
+        return "ok" if self._model is not None else "failed"
+
+    @property
+    def error(self) -> str | None:
+        """Why loading failed, a sentence for a person."""
+        return self._error
+
+    @property
+    def model(self) -> LoadedModel | None:
+        """The model, once it is loaded."""
+        return self._model
+
+    def wait(self, timeout: float | None = None) -> LoadedModel | None:
+        """The model; None if it is not loaded within `timeout` seconds.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded.
+        """
+        self.start()
+        if not self._done.wait(timeout):
+            return None
+        if self._model is None:
+            raise ModelUnavailable(
+                self._error or "The model could not be loaded.", code="model_unavailable"
+            )
+        return self._model
+
+    def close(self) -> None:
+        """Wait for a load under way and give the weights back."""
+        if self._started:
+            self._done.wait()
+        if self._model is not None:
+            self._model.engine.close()
+
+    def _load(self) -> None:
+        started = time.perf_counter()
+        try:
+            self._model = load_model(self._settings, state_cache_bytes=self._state_cache_bytes)
+        except InferenceError as error:
+            self._error = str(error)
+            _log.error("the model could not be loaded: %s", error)
+        except MemoryError:
+            self._error = "There is not enough memory for this model. Use a smaller one."
+            _log.exception("out of memory while loading the model")
+        except Exception:  # noqa: BLE001
+            self._error = "The model could not be loaded; the server's log says why."
+            _log.exception("the model could not be loaded")
+        finally:
+            self.load_seconds = time.perf_counter() - started
+            self._done.set()
+        if self._model is not None:
+            _log.info("model %s loaded in %.2f s", self._model.description.id, self.load_seconds)
+
+
+def load_model(settings: ModelSettings, *, state_cache_bytes: int) -> LoadedModel:
+    """Open the model that the settings name.
+
+    Raises:
+        ModelError: missing, corrupt, or no engine for it.
+    """
+    from lambda_inference.engine import load_engine
+    from lambda_inference.errors import ModelCorrupt
+    from lambda_inference.generate import Generator
+    from lambda_inference.model import describe
+    from lambda_inference.prompt import PromptBuilder
+    from lambda_inference.state_cache import StateCache
+
+    description = describe(model_path(settings), name=settings.name)
+    tokenizer = description.tokenizer()
+    engine = load_engine(
+        description.weights,
+        kind=settings.engine,  # type: ignore[arg-type]  # checked when the settings were read
+        threads=settings.threads or None,
+    )
+    if tokenizer.vocab_size > engine.vocab_size:
+        engine.close()
+        raise ModelCorrupt(
+            f"The tokenizer of {description.id} has {tokenizer.vocab_size} tokens and its weights "
+            f"know {engine.vocab_size}: they belong to different models."
+        )
+    prompts = PromptBuilder(description.template, tokenizer)
+    cache = StateCache(state_cache_bytes, read=engine.state_from_bytes)
+    key = f"{description.fingerprint}:{type(engine).__name__}"
+    generator = Generator(engine, tokenizer, prompts, cache, key=key)
+    return LoadedModel(description, engine, prompts, generator)
