@@ -7,13 +7,24 @@ import getpass
 import os
 import sys
 from dataclasses import replace
+from urllib.parse import urlsplit
 
-from bot.app import open_bot
+from rich.console import Console
+
+from bot.app import Bot, open_bot
 from bot.core.conversation import Person
+from bot.platforms.terminal import texts
 from bot.platforms.terminal.exchange import Exchange, Outcomes
+from bot.platforms.terminal.files import Files
+from bot.platforms.terminal.keyboard import Keyboard
 from bot.platforms.terminal.outlet import TerminalPlatform
 from bot.platforms.terminal.plain import read_lines, talk_plainly
+from bot.platforms.terminal.screen import Screen
+from bot.platforms.terminal.window import ChatWindow
 from bot.settings import AccessSettings, Settings, TriggerSettings
+
+_EARLIER_TURNS = 4
+_NAME_SECONDS = 5.0
 
 
 def run_chat(settings: Settings, *, session: str = "default") -> int:
@@ -23,8 +34,9 @@ def run_chat(settings: Settings, *, session: str = "default") -> int:
         FriendError: friend could not be opened.
     """
     settings = for_one_person(settings)
+    on_screen = sys.stdin.isatty() and sys.stdout.isatty()
     try:
-        return asyncio.run(_plain(settings, session))
+        return asyncio.run((_in_window if on_screen else _in_pipe)(settings, session))
     except BrokenPipeError:
         # Whoever read our output has left; spare the interpreter another try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,15 +58,60 @@ def whoever_is_here() -> Person:
     return Person(name, name)
 
 
-async def _plain(settings: Settings, session: str) -> int:
+async def _in_pipe(settings: Settings, session: str) -> int:
     platform = TerminalPlatform(session=session, person=whoever_is_here())
     outcomes = Outcomes()
-    async with open_bot(settings, [platform], observer=outcomes) as bot:
-        exchange = Exchange(
-            friend=bot.friend, queues=bot.queues, store=bot.store, platform=platform,
-            outcomes=outcomes,
-        )
-        lines = read_lines(sys.stdin.fileno())
-        return await talk_plainly(
-            exchange, lines, out=sys.stdout, err=sys.stderr, cause=lambda: ""
-        )
+    with Files(settings).open_log() as log:
+        async with open_bot(settings, [platform], observer=outcomes) as bot:
+            return await talk_plainly(
+                _exchange(bot, platform, outcomes), read_lines(sys.stdin.fileno()),
+                out=sys.stdout, err=sys.stderr, cause=log.last_error,
+            )
+
+
+async def _in_window(settings: Settings, session: str) -> int:
+    screen = Screen(Console(highlight=False))
+    platform = TerminalPlatform(session=session, person=whoever_is_here(), view=screen)
+    outcomes = Outcomes()
+    files = Files(settings)
+    with files.open_log() as log:
+        screen.begin(texts.WAKING)
+        try:
+            async with open_bot(settings, [platform], observer=outcomes) as bot:
+                model = await _model_name(bot, settings)
+                turns = await bot.store.window(platform.conversation)
+                screen.clear()
+                screen.opening(texts.starting(model, files.history_place, session))
+                screen.earlier(turns[-_EARLIER_TURNS:])
+                keyboard = Keyboard(
+                    label=screen.label.you, toolbar=lambda: f"{model} · {texts.TOOLBAR}",
+                    history_file=files.typed,
+                )
+                exchange = _exchange(bot, platform, outcomes)
+                await ChatWindow(
+                    exchange=exchange, screen=screen, keyboard=keyboard, cause=log.last_error
+                ).run()
+        finally:
+            screen.clear()
+    return 0
+
+
+def _exchange(bot: Bot, platform: TerminalPlatform, outcomes: Outcomes) -> Exchange:
+    return Exchange(
+        friend=bot.friend, queues=bot.queues, store=bot.store, platform=platform,
+        outcomes=outcomes,
+    )
+
+
+async def _model_name(bot: Bot, settings: Settings) -> str:
+    """What to call the model; only our own server is asked, as another may have to wake first."""
+    if settings.model.name:
+        return settings.model.name
+    if settings.model.url:
+        return urlsplit(settings.model.url).hostname or settings.model.url
+    try:
+        async with asyncio.timeout(_NAME_SECONDS):
+            health = await bot.model.health()
+    except TimeoutError:
+        return texts.SOME_MODEL
+    return health.models[0] if health.models else texts.SOME_MODEL
