@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
@@ -41,7 +42,7 @@ class Left(Exception):
 
 
 class Keyboard:
-    """Asks for one message after another.
+    """Asks for one message after another; what was typed leaves the screen when it is sent.
 
     Args:
         label: stands before what is typed.
@@ -69,6 +70,7 @@ class Keyboard:
             key_bindings=_bindings(),
             bottom_toolbar=lambda: FormattedText([("", " " * len(label) + toolbar())]),
             style=_STYLE,
+            erase_when_done=True,
             input=keys,
             output=screen,
         )
@@ -100,12 +102,17 @@ class _Commands(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
         typed = document.text_before_cursor
-        if typed.startswith("/") and document.text == typed:
-            for command in SlashCommand:
-                if command.startswith(typed.casefold()):
-                    yield Completion(
-                        command, start_position=-len(typed), display_meta=command.meaning
-                    )
+        if document.text == typed:
+            for command in _offers(typed):
+                yield Completion(
+                    command, start_position=-len(typed), display_meta=command.meaning
+                )
+
+
+def _offers(typed: str) -> Iterator[SlashCommand]:
+    """Commands that begin with what is typed."""
+    if typed.startswith("/"):
+        yield from (command for command in SlashCommand if command.startswith(typed.casefold()))
 
 
 def _bindings() -> KeyBindings:
@@ -119,6 +126,17 @@ def _bindings() -> KeyBindings:
     @bindings.add("escape", "enter")
     def new_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
+
+    @bindings.add("tab", filter=Condition(lambda: get_app().current_buffer.text.startswith("/")))
+    def complete(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        offers = list(_offers(buffer.text))
+        if len(offers) == 1:
+            buffer.document = Document(offers[0])
+        elif buffer.complete_state is not None:
+            buffer.complete_next()
+        else:
+            buffer.start_completion(select_first=True)
 
     @bindings.add("c-c")
     def clear_or_leave(event: KeyPressEvent) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import os
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from bot.core.conversation import Person
 from bot.platforms.terminal import texts
 from bot.platforms.terminal.exchange import Exchange, Outcomes
 from bot.platforms.terminal.files import Files
-from bot.platforms.terminal.keyboard import Keyboard
+from bot.platforms.terminal.keyboard import Keyboard, silent_keys
 from bot.platforms.terminal.outlet import TerminalPlatform
 from bot.platforms.terminal.plain import read_lines, talk_plainly
 from bot.platforms.terminal.screen import Screen
@@ -74,25 +75,25 @@ async def _in_window(settings: Settings, session: str) -> int:
     platform = TerminalPlatform(session=session, person=whoever_is_here(), view=screen)
     outcomes = Outcomes()
     files = Files(settings)
-    with files.open_log() as log:
-        screen.begin(texts.WAKING)
-        try:
-            async with open_bot(settings, [platform], observer=outcomes) as bot:
-                model = await _model_name(bot, settings)
-                turns = await bot.store.window(platform.conversation)
-                screen.clear()
-                screen.opening(texts.starting(model, files.history_place, session))
-                screen.earlier(turns[-_EARLIER_TURNS:])
-                keyboard = Keyboard(
-                    label=screen.label.you, toolbar=lambda: f"{model} · {texts.TOOLBAR}",
-                    history_file=files.typed,
-                )
-                exchange = _exchange(bot, platform, outcomes)
-                await ChatWindow(
-                    exchange=exchange, screen=screen, keyboard=keyboard, cause=log.last_error
-                ).run()
-        finally:
-            screen.clear()
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(files.open_log())
+        with silent_keys(), screen.waiting(texts.WAKING):
+            bot = await stack.enter_async_context(
+                open_bot(settings, [platform], observer=outcomes)
+            )
+            model = await _model_name(bot, settings)
+            turns = await bot.store.window(platform.conversation)
+        screen.opening(texts.starting(model, files.history_place, session))
+        screen.earlier(turns[-_EARLIER_TURNS:])
+        keyboard = Keyboard(
+            label=screen.label.you, toolbar=lambda: f"{model} · {texts.TOOLBAR}",
+            history_file=files.typed,
+        )
+        exchange = _exchange(bot, platform, outcomes)
+        window = ChatWindow(
+            exchange=exchange, screen=screen, keyboard=keyboard, cause=log.last_error
+        )
+        await window.run()
     return 0
 
 

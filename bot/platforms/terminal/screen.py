@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -76,9 +78,9 @@ class Screen:
             self.notice(texts.STILL_OWED)
         self.console.print()
 
-    def begin(self, what: str = texts.THINKING) -> None:
+    @contextmanager
+    def waiting(self, what: str = texts.THINKING) -> Iterator[None]:
         """Show that friend is at it, until the first word or the end."""
-        self.clear()
         name = "dots" if self._unicode else "line"
         waiting = _Waiting(self.label.friend, Spinner(name, style="dim"), what, self.console)
         self._live = Live(
@@ -86,6 +88,10 @@ class Screen:
             refresh_per_second=12, redirect_stdout=False, redirect_stderr=False,
         )
         self._live.start()
+        try:
+            yield
+        finally:
+            self._stop_waiting()
 
     def show(self, text: str) -> bool:
         """See `View`."""
@@ -102,24 +108,21 @@ class Screen:
         """Complete the reply."""
         if self._stream is None:
             if answer.stopped:
-                self.clear()
                 self.notice(texts.STOPPED)
                 return
             if answer.failed:
-                self.clear()
                 self._say(self.label.friend, answer.text, "yellow")
                 return
             self._start_saying(WrappedStream(width=self.console.width, indent=self.label.width))
-        stream = self._stream
-        if stream is not None and answer.stopped:
+        if self._stream is not None:
+            style = "yellow" if answer.failed else ""
+            self._print(Text(self._stream.finish(answer.text), style=style))
+        if answer.stopped:
             self._print(Text(f" {texts.STOPPED}", style="dim"))
-        elif stream is not None:
-            self._print(Text(stream.finish(answer.text), style="yellow" if answer.failed else ""))
         self._print("\n")
         self._stream = None
 
-    def clear(self) -> None:
-        """Take the sign of waiting away."""
+    def _stop_waiting(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -127,6 +130,14 @@ class Screen:
     def said(self, text: str) -> None:
         """Something of friend's own, whole."""
         self._say(self.label.friend, text, "")
+
+    def heard(self, text: str) -> None:
+        """What the person has sent."""
+        self._say(self.label.you, text.strip(), "")
+
+    def gap(self) -> None:
+        """A line free between one exchange and the next."""
+        self.console.print()
 
     def notice(self, text: str) -> None:
         """A remark of the window, in line with what is said."""
@@ -140,10 +151,10 @@ class Screen:
         table.add_row()
         for key, meaning in texts.HELP_KEYS:
             table.add_row(Text(key, style="cyan"), meaning)
-        self.console.print(table)
+        self.console.print(Padding(table, (0, 0, 0, self.label.width)))
 
     def _start_saying(self, stream: WrappedStream) -> None:
-        self.clear()
+        self._stop_waiting()
         self._stream = stream
         self._print(Text(self.label.friend, style=FRIEND_STYLE))
 

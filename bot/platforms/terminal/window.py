@@ -38,19 +38,19 @@ class ChatWindow:
             try:
                 with patch_stdout(raw=True):
                     text = await self._keyboard.read()
-                command = read_command(text)
             except Left:
                 break
+            self._screen.heard(text)
+            try:
+                command = read_command(text)
+                if command is SlashCommand.QUIT:
+                    break
+                await self._do(command, text)
             except UnknownCommand as unknown:
                 self._screen.notice(texts.unknown_command(unknown.word))
-                continue
-            if command is SlashCommand.QUIT:
-                break
-            try:
-                await self._do(command, text)
             except FriendError as error:
-                self._screen.clear()
                 self._screen.notice(str(error))
+            self._screen.gap()
         self._screen.notice(texts.FAREWELL)
 
     async def _do(self, command: SlashCommand | None, text: str) -> None:
@@ -71,13 +71,8 @@ class ChatWindow:
                 self._screen.help()
 
     async def _ask(self, text: str) -> None:
-        self._screen.begin()
-        asking = asyncio.create_task(self._exchange.ask(text))
-        try:
-            with silent_keys(), _on_interrupt(self._exchange.stop):
-                answer = await asking
-        finally:
-            self._screen.clear()
+        with silent_keys(), _on_interrupt(self._exchange.stop), self._screen.waiting():
+            answer = await self._exchange.ask(text)
         self._screen.end(answer)
         if answer.failed and (cause := self._cause()):
             self._screen.notice(texts.cause(cause))
