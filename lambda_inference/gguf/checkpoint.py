@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,16 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors package itself
 
 
-def open_checkpoint(path: Path) -> Mapping[str, Floats]:
-    """The weights at `path` (.safetensors or .pth); each access reads one tensor.
+class Checkpoint(Mapping[str, Floats]):
+    """Tensors by name; each access reads one."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it. KeyError if there is none of that name."""
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The weights at `path` (.safetensors or .pth).
 
     Raises:
         ModelNotFound: no file there.
@@ -35,7 +44,7 @@ def open_checkpoint(path: Path) -> Mapping[str, Floats]:
     return _SafeTensors(path) if path.suffix == ".safetensors" else _Pickled(path)
 
 
-class _SafeTensors(Mapping[str, Floats]):
+class _SafeTensors(Checkpoint):
     """Format: 8 bytes length, JSON directory, data. https://github.com/huggingface/safetensors"""
 
     def __init__(self, path: Path) -> None:
@@ -52,8 +61,10 @@ class _SafeTensors(Mapping[str, Floats]):
                 self._entries = {name: self._entry(entry) for name, entry in directory.items()}
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ModelCorrupt(f"{path} has a damaged directory ({error}).") from error
-        self._bytes = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else (
-            np.zeros(0, np.uint8)
+        self._bytes: npt.NDArray[np.uint8] = (
+            np.memmap(path, np.uint8, "r", offset=8 + length)
+            if size > 8 + length
+            else np.zeros(0, np.uint8)
         )
         for name, (dtype, shape, start, end) in self._entries.items():
             wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -75,6 +86,9 @@ class _SafeTensors(Mapping[str, Floats]):
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entries[name][1]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -82,7 +96,7 @@ class _SafeTensors(Mapping[str, Floats]):
         return len(self._entries)
 
 
-class _Pickled(Mapping[str, Floats]):
+class _Pickled(Checkpoint):
     """A PyTorch file, with weights only: nothing in it is executed."""
 
     def __init__(self, path: Path) -> None:
@@ -104,6 +118,9 @@ class _Pickled(Mapping[str, Floats]):
     def __getitem__(self, name: str) -> Floats:
         values: Floats = self._weights[name].detach().float().numpy()
         return values
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._weights[name].shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)

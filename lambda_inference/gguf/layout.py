@@ -9,14 +9,15 @@ RWKV-4 has no place there; its mixes are stored as llama.cpp means them, towards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 import numpy as np
 
 from lambda_inference.errors import ModelCorrupt
-from lambda_inference.gguf.checkpoint import Floats
+from lambda_inference.gguf.checkpoint import Checkpoint, Floats
 
 _TOP = {
     "emb.weight": "token_embd.weight",
@@ -67,26 +68,26 @@ class Shape:
         return f"rwkv{self.generation}"
 
 
-def shape_of(weights: Mapping[str, Floats]) -> Shape:
+def shape_of(weights: Checkpoint) -> Shape:
     """Read the hyperparameters off the tensors' shapes.
 
     Raises:
         ModelCorrupt: neither RWKV-4 nor RWKV-7, or incomplete.
     """
     try:
-        vocab_size, width = weights["emb.weight"].shape
+        vocab_size, width = weights.shape("emb.weight")
         layers = 1 + max(int(n.split(".")[1]) for n in weights if n.startswith("blocks."))
-        ffn_width = weights["blocks.0.ffn.key.weight"].shape[0]
+        ffn_width = weights.shape("blocks.0.ffn.key.weight")[0]
         if "blocks.0.att.r_k" in weights:
             # The first layer has no value residual of its own; take the second's rank.
             v1 = f"blocks.{min(1, layers - 1)}.att.v1"
             factors = {"w": "blocks.0.att.w1", "a": "blocks.0.att.a1", "g": "blocks.0.att.g1"}
             factors["v"] = v1 if v1 in weights else factors["a"]
-            ranks = {key: weights[name].shape[1] for key, name in factors.items()}
-            head_size = weights["blocks.0.att.r_k"].shape[1]
+            ranks = {key: weights.shape(name)[1] for key, name in factors.items()}
+            head_size = weights.shape("blocks.0.att.r_k")[1]
             return Shape(7, layers, width, ffn_width, vocab_size, head_size, ranks)
         if "blocks.0.att.time_mix_k" in weights and "blocks.0.att.ln_x.weight" not in weights:
-            if weights["blocks.0.att.key.weight"].shape != (width, width):
+            if weights.shape("blocks.0.att.key.weight") != (width, width):
                 raise ModelCorrupt(
                     "This RWKV-4 checkpoint's attention is not as wide as its embedding; "
                     "no engine here runs that."
@@ -99,7 +100,7 @@ def shape_of(weights: Mapping[str, Floats]) -> Shape:
     )
 
 
-def tensors_of(weights: Mapping[str, Floats], shape: Shape) -> Iterator[Tensor]:
+def tensors_of(weights: Checkpoint, shape: Shape) -> Iterator[Tensor]:
     """The tensors of the file, in the order in which the engine reads them.
 
     Raises:
@@ -130,58 +131,71 @@ def tensors_of(weights: Mapping[str, Floats], shape: Shape) -> Iterator[Tensor]:
 
 
 def _mixing4(build: _Builder, old: str, new: str) -> Iterator[Tensor]:
-    for name in ("k", "v", "r"):
-        source = f"{old}att.time_mix_{name}"
-        yield build.made(f"{new}time_mix_lerp_{name}.weight", lambda s=source: 1 - build.flat(s))
-    for name in ("k", "r"):
-        source = f"{old}ffn.time_mix_{name}"
-        yield build.made(f"{new}channel_mix_lerp_{name}.weight", lambda s=source: 1 - build.flat(s))
+    for place, names in (("att", "kvr"), ("ffn", "kr")):
+        mixing = "time" if place == "att" else "channel"
+        for name in names:
+            source = f"{old}{place}.time_mix_{name}"
+            yield build.vector(f"{new}{mixing}_mix_lerp_{name}.weight", source, lambda m: 1 - m)
     for name in ("decay", "first"):
-        source = f"{old}att.time_{name}"
-        yield build.made(f"{new}time_mix_{name}.weight", lambda s=source: build.flat(s))
+        yield build.vector(f"{new}time_mix_{name}.weight", f"{old}att.time_{name}")
 
 
 def _mixing7(build: _Builder, old: str, new: str, layer: int) -> Iterator[Tensor]:
-    def fused() -> Floats:
-        return np.stack([build.flat(f"{old}att.x_{name}") for name in _MIXES7])[:, None, None, :]
-
-    yield build.made(f"{new}time_mix_lerp_fused.weight", fused)
+    mixes = [f"{old}att.x_{name}" for name in _MIXES7]
+    yield build.stack(f"{new}time_mix_lerp_fused.weight", mixes)
     for name in ("w", "a", "v", "g"):
         # llama.cpp: the first layer's v factors have a's shape and are not used.
         source = f"{old}att.{'a' if name == 'v' and layer == 0 else name}"
         if name != "g":
-            yield build.made(f"{new}time_mix_{name}0.weight", lambda s=source: build.flat(s + "0"))
+            yield build.vector(f"{new}time_mix_{name}0.weight", source + "0")
         for factor in ("1", "2"):
-            yield build.made(
-                f"{new}time_mix_{name}{factor}.weight",
-                lambda s=source + factor: np.ascontiguousarray(build.read(s).squeeze().T),
-                Kind.LORA,
-            )
+            yield build.transposed(f"{new}time_mix_{name}{factor}.weight", source + factor)
     for name in ("k_k", "k_a", "r_k"):
-        source = f"{old}att.{name}"
-        yield build.made(f"{new}time_mix_{name}.weight", lambda s=source: build.flat(s))
+        yield build.vector(f"{new}time_mix_{name}.weight", f"{old}att.{name}")
     for part in ("weight", "bias"):
         yield build.plain(f"{old}att.ln_x.{part}", f"{new}time_mix_ln.{part}")
-    yield build.made(f"{new}channel_mix_lerp_k.weight", lambda: build.flat(f"{old}ffn.x_k"))
+    yield build.vector(f"{new}channel_mix_lerp_k.weight", f"{old}ffn.x_k")
 
 
 class _Builder:
-    def __init__(self, weights: Mapping[str, Floats]) -> None:
+    def __init__(self, weights: Checkpoint) -> None:
         self._weights = weights
 
-    def read(self, name: str) -> Floats:
+    def _shape(self, name: str) -> tuple[int, ...]:
         try:
-            return self._weights[name]
+            return self._weights.shape(name)
         except KeyError as error:
             raise ModelCorrupt(f"The checkpoint has no tensor {name}.") from error
 
-    def flat(self, name: str) -> Floats:
-        return self.read(name).reshape(-1)
-
     def plain(self, source: str, name: str, kind: Kind = Kind.VECTOR) -> Tensor:
-        return Tensor(name, kind, lambda: self.read(source), self.read(source).shape)
+        return Tensor(name, kind, lambda: self._weights[source], self._shape(source))
 
-    def made(
-        self, name: str, load: Callable[[], Floats], kind: Kind = Kind.VECTOR
+    def vector(
+        self, name: str, source: str, change: Callable[[Floats], Floats] = lambda v: v
     ) -> Tensor:
-        return Tensor(name, kind, load, load().shape)
+        return Tensor(
+            name,
+            Kind.VECTOR,
+            lambda: change(self._weights[source].reshape(-1)),
+            (prod(self._shape(source)),),
+        )
+
+    def transposed(self, name: str, source: str) -> Tensor:
+        shape = self._shape(source)
+        if len(shape) != 2:
+            raise ModelCorrupt(f"The checkpoint's {source} is no matrix.")
+        return Tensor(
+            name, Kind.LORA, lambda: np.ascontiguousarray(self._weights[source].T), shape[::-1]
+        )
+
+    def stack(self, name: str, sources: Sequence[str]) -> Tensor:
+        sizes = {prod(self._shape(source)) for source in sources}
+        if len(sizes) != 1:
+            raise ModelCorrupt(f"The checkpoint's {sources[0]} and the like differ in length.")
+        shape = (len(sources), 1, 1, sizes.pop())
+        return Tensor(
+            name,
+            Kind.VECTOR,
+            lambda: np.stack([self._weights[s].reshape(-1) for s in sources]).reshape(shape),
+            shape,
+        )

@@ -21,9 +21,8 @@ constexpr int64_t kQ4BlockBytes = 18;      // f16 scale, 16 bytes of nibbles
 constexpr int64_t kTileRows = 16;          // output rows of one matrix-product tile
 constexpr int64_t kMaxTokens = 128;        // tokens a matrix product takes at once
 constexpr int64_t kSlabGroups = 32;        // groups of a tile packed at once
-constexpr int64_t kFloatSlab = 256;        // columns of a float tile packed at once
 constexpr int64_t kMaxHeadSize = 256;
-constexpr size_t kScratchBytes = 48 * 1024;  // per thread, for gemm; 64-byte aligned
+constexpr size_t kScratchBytes = 32 * 1024;  // per thread, for gemm; 64-byte aligned
 
 // Activations: `rows` of length k, as floats and (where a quantized matrix
 // reads them) as int8 in groups of 32. q is within [-127, 127]; d[g] is the

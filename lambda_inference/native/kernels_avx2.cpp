@@ -18,79 +18,27 @@ inline f16_vector load_f16(const uint16_t* p) {
 namespace rwkv {
 namespace {
 
-inline __m256 half_scale(const uint8_t* p) {
-    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(read_u16(p))));
-}
-
-inline float sum8(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    s = _mm_add_ss(s, _mm_movehdup_ps(s));
-    return _mm_cvtss_f32(s);
-}
-
 // |w| * (x with w's sign): unsigned x signed, as maddubs wants it, and never
 // above 2 * 128 * 127, so its 16-bit sums cannot saturate.
-inline __m256i signed_dot(__m256i w, __m256i x) {
+inline __m256i dot_q8(const uint8_t* p, __m256i x) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-inline __m256 q8_group(const uint8_t* p, const int8_t* q, const float* d, __m256 acc) {
-    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
-    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
-    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(signed_dot(w, x)),
-                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
-}
+inline int32_t shift_q8(int32_t) { return 0; }
 
-inline __m256 q4_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
-                       __m256 acc) {
-    const __m256i both = _mm256_broadcastsi128_si256(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2)));
+inline __m256i dot_q4(const uint8_t* p, __m256i x) {
+    const __m256i both =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     const __m256i w = _mm256_and_si256(
         _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)),
         _mm256_set1_epi8(15));
-    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
-    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-    const __m256i products =
-        _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
-    // s is -128 * sum(x); the nibbles are 8 too high.
-    const __m256i shift = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s >> 4));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(products, shift)),
-                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
 }
 
-void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
-    const uint8_t* p = static_cast<const uint8_t*>(w);
-    const int64_t groups = x.k / kGroup;
-    for (int64_t r = 0; r < rows; ++r) {
-        __m256 a0 = _mm256_setzero_ps(), a1 = _mm256_setzero_ps();
-        int64_t g = 0;
-        for (; g + 2 <= groups; g += 2, p += 2 * kQ8BlockBytes) {
-            a0 = q8_group(p, x.q + g * kGroup, x.d + g, a0);
-            a1 = q8_group(p + kQ8BlockBytes, x.q + (g + 1) * kGroup, x.d + g + 1, a1);
-        }
-        for (; g < groups; ++g, p += kQ8BlockBytes) a0 = q8_group(p, x.q + g * kGroup, x.d + g, a0);
-        y[r] = sum8(_mm256_add_ps(a0, a1));
-    }
-}
-
-void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
-    const uint8_t* p = static_cast<const uint8_t*>(w);
-    const int64_t groups = x.k / kGroup;
-    for (int64_t r = 0; r < rows; ++r) {
-        __m256 a0 = _mm256_setzero_ps(), a1 = _mm256_setzero_ps();
-        int64_t g = 0;
-        for (; g + 2 <= groups; g += 2, p += 2 * kQ4BlockBytes) {
-            a0 = q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, a0);
-            a1 = q4_group(p + kQ4BlockBytes, x.q + (g + 1) * kGroup, x.d + g + 1, x.s + g + 1, a1);
-        }
-        for (; g < groups; ++g, p += kQ4BlockBytes)
-            a0 = q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, a0);
-        y[r] = sum8(_mm256_add_ps(a0, a1));
-    }
-}
+// s is -128 * sum(x); the nibbles are 8 too high.
+inline int32_t shift_q4(int32_t s) { return s / 16; }
 
 // Transposes 8 x 8 dwords.
 inline void transpose8(__m256i* r) {
@@ -166,6 +114,7 @@ inline void micro(const int8_t* pack, const float* scales, int64_t groups, const
 }  // namespace
 }  // namespace rwkv
 #include "kernels_quant_gemm.inl"
+#include "kernels_x86_matvec.inl"
 
 namespace rwkv {
 

@@ -18,72 +18,27 @@ inline f16_vector load_f16(const uint16_t* p) {
 namespace rwkv {
 namespace {
 
-inline __m256 half_scale(const uint8_t* p) {
-    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(read_u16(p))));
-}
-
-inline float sum8(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    s = _mm_add_ss(s, _mm_movehdup_ps(s));
-    return _mm_cvtss_f32(s);
-}
-
 // dpbusd multiplies unsigned by signed: the weights are shifted up by 128 and
 // s = -128 * sum(x) takes that out again.
-inline __m256 q8_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
-                       __m256 acc) {
-    const __m256i w =
-        _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2)),
-                         _mm256_set1_epi8(static_cast<char>(0x80)));
-    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
-    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, w, x)),
-                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+inline __m256i dot_q8(const uint8_t* p, __m256i x) {
+    const __m256i w = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                                       _mm256_set1_epi8(static_cast<char>(0x80)));
+    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x);
 }
 
-inline __m256 q4_group(const uint8_t* p, const int8_t* q, const float* d, const int32_t* s,
-                       __m256 acc) {
-    const __m256i both = _mm256_broadcastsi128_si256(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2)));
+inline int32_t shift_q8(int32_t s) { return s; }
+
+inline __m256i dot_q4(const uint8_t* p, __m256i x) {
+    const __m256i both =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     const __m256i w = _mm256_and_si256(
         _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)),
         _mm256_set1_epi8(15));
-    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
-    _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-    const __m256i start = _mm256_zextsi128_si256(_mm_cvtsi32_si128(*s >> 4));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_dpbusd_epi32(start, w, x)),
-                           _mm256_mul_ps(half_scale(p), _mm256_broadcast_ss(d)), acc);
+    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x);
 }
 
-template <int64_t kBytes, typename Group>
-inline void matvec_quant(const void* w, int64_t rows, const Activations& x, float* y,
-                         Group group) {
-    const uint8_t* p = static_cast<const uint8_t*>(w);
-    const int64_t groups = x.k / kGroup;
-    for (int64_t r = 0; r < rows; ++r) {
-        __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                       _mm256_setzero_ps()};
-        int64_t g = 0;
-        for (; g + 4 <= groups; g += 4, p += 4 * kBytes)
-            for (int i = 0; i < 4; ++i) a[i] = group(p + i * kBytes, g + i, a[i]);
-        for (; g < groups; ++g, p += kBytes) a[0] = group(p, g, a[0]);
-        y[r] = sum8(_mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
-    }
-}
-
-void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_quant<kQ8BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, __m256 acc) {
-        return q8_group(p, x.q + g * kGroup, x.d + g, x.s + g, acc);
-    });
-}
-
-void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_quant<kQ4BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, __m256 acc) {
-        return q4_group(p, x.q + g * kGroup, x.d + g, x.s + g, acc);
-    });
-}
+// The nibbles are 8 too high.
+inline int32_t shift_q4(int32_t s) { return s / 16; }
 
 // Transposes 16 x 8 dwords: a register holds 4 columns of 16 rows, shifted to
 // unsigned. Rows i and i + 8 share a register, so every step stays in halves
@@ -147,6 +102,7 @@ inline void micro(const int8_t* pack, const float* scales, int64_t groups, const
 }  // namespace
 }  // namespace rwkv
 #include "kernels_quant_gemm.inl"
+#include "kernels_x86_matvec.inl"
 
 namespace rwkv {
 

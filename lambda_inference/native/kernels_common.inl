@@ -130,120 +130,73 @@ void dequantize_q4(const void* row, int64_t k, float* y) {
     }
 }
 
-// Four partial sums hide the latency of the multiply-add.
-template <typename Load, typename Scalar>
-inline float dot(int64_t k, const float* x, Load weight, Scalar weight_at) {
-    vf a0 = vf{}, a1 = vf{}, a2 = vf{}, a3 = vf{};
+// ---- float matrices ----
+//
+// NR rows times NT tokens, each product with one vector of partial sums. One
+// vector and the product of a whole prompt go through the same code in the
+// same order, so a token gives the same bits alone and within a prompt.
+
+inline vf load_weights(const float* p) { return load(p); }
+inline vf load_weights(const uint16_t* p) { return load_f16(p); }
+inline float weight(const float* p) { return *p; }
+inline float weight(const uint16_t* p) { return half_to_float(*p); }
+
+template <int NR, int NT, typename W>
+inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, float* y,
+                       int64_t ldy) {
+    const W* p[NR];
+    for (int r = 0; r < NR; ++r) p[r] = w + (r < rows ? r : rows - 1) * k;
+    vf c[NR][NT];
+    for (int r = 0; r < NR; ++r)
+        for (int t = 0; t < NT; ++t) c[r][t] = vf{};
     int64_t i = 0;
-    for (; i + 4 * VW <= k; i += 4 * VW) {
-        a0 += weight(i) * load(x + i);
-        a1 += weight(i + VW) * load(x + i + VW);
-        a2 += weight(i + 2 * VW) * load(x + i + 2 * VW);
-        a3 += weight(i + 3 * VW) * load(x + i + 3 * VW);
+    for (; i + VW <= k; i += VW) {
+        vf xv[NT];
+        for (int t = 0; t < NT; ++t) xv[t] = load(x + t * k + i);
+        for (int r = 0; r < NR; ++r) {
+            if (NT == 1) __builtin_prefetch(p[r] + i + 1024 / static_cast<int64_t>(sizeof(W)));
+            const vf wv = load_weights(p[r] + i);
+            for (int t = 0; t < NT; ++t) c[r][t] += wv * xv[t];
+        }
     }
-    for (; i + VW <= k; i += VW) a0 += weight(i) * load(x + i);
-    float total = sum((a0 + a1) + (a2 + a3));
-    for (; i < k; ++i) total += weight_at(i) * x[i];
-    return total;
+    for (int r = 0; r < NR && r < rows; ++r) {
+        for (int t = 0; t < NT; ++t) {
+            float total = sum(c[r][t]);
+            for (int64_t j = i; j < k; ++j) total += weight(p[r] + j) * x[t * k + j];
+            y[t * ldy + r] = total;
+        }
+    }
+}
+
+template <typename W>
+inline void float_product(const void* weights, int64_t rows, const Activations& x, int64_t tokens,
+                          float* y, int64_t ldy) {
+    const W* w = static_cast<const W*>(weights);
+    int64_t t = 0;
+    for (; t + 4 <= tokens; t += 4)
+        for (int64_t r = 0; r < rows; r += 4)
+            float_dots<4, 4>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r, ldy);
+    for (; t < tokens; ++t)
+        for (int64_t r = 0; r < rows; r += 4)
+            float_dots<4, 1>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r, ldy);
 }
 
 void matvec_f32(const void* w, int64_t rows, const Activations& x, float* y) {
-    const float* p = static_cast<const float*>(w);
-    for (int64_t r = 0; r < rows; ++r, p += x.k) {
-        y[r] = dot(
-            x.k, x.f,
-            [p](int64_t i) {
-                __builtin_prefetch(p + i + 256);
-                return load(p + i);
-            },
-            [p](int64_t i) { return p[i]; });
-    }
+    float_product<float>(w, rows, x, 1, y, 0);
 }
 
 void matvec_f16(const void* w, int64_t rows, const Activations& x, float* y) {
-    const uint16_t* p = static_cast<const uint16_t*>(w);
-    for (int64_t r = 0; r < rows; ++r, p += x.k) {
-        y[r] = dot(
-            x.k, x.f,
-            [p](int64_t i) {
-                __builtin_prefetch(p + i + 512);
-                return load_f16(p + i);
-            },
-            [p](int64_t i) { return half_to_float(p[i]); });
-    }
-}
-
-// ---- float matrix product: a tile of 16 rows, packed column by column ----
-
-constexpr int kTileVectors = static_cast<int>(kTileRows) / VW;
-
-template <int NT>
-inline void float_micro(const float* pack, int64_t cols, const float* x, int64_t ldx, float* acc) {
-    vf c[NT][kTileVectors];
-    for (int t = 0; t < NT; ++t)
-        for (int v = 0; v < kTileVectors; ++v) c[t][v] = load(acc + t * kTileRows + v * VW);
-    for (int64_t j = 0; j < cols; ++j) {
-        vf wv[kTileVectors];
-        for (int v = 0; v < kTileVectors; ++v) wv[v] = load(pack + j * kTileRows + v * VW);
-        for (int t = 0; t < NT; ++t) {
-            const float xt = x[t * ldx + j];
-            for (int v = 0; v < kTileVectors; ++v) c[t][v] += wv[v] * xt;
-        }
-    }
-    for (int t = 0; t < NT; ++t)
-        for (int v = 0; v < kTileVectors; ++v) store(acc + t * kTileRows + v * VW, c[t][v]);
-}
-
-#if VW == 16
-constexpr int kFloatTokens = 8;
-#else
-constexpr int kFloatTokens = 4;
-#endif
-
-// `row_floats(r, j, n, out)` writes n columns from j of row r.
-template <typename RowFloats>
-inline void float_gemm(int64_t rows, const Activations& x, int64_t tokens, float* y, int64_t ldy,
-                       void* scratch, RowFloats row_floats) {
-    float* pack = static_cast<float*>(scratch);       // [kFloatSlab, 16]
-    float* acc = pack + kFloatSlab * kTileRows;       // [tokens, 16]
-    float* line = acc + kMaxTokens * kTileRows;       // [kFloatSlab]
-    static_assert((kFloatSlab * kTileRows + kMaxTokens * kTileRows + kFloatSlab) * 4 <=
-                  static_cast<int64_t>(kScratchBytes), "scratch too small");
-    for (int64_t i = 0; i < tokens * kTileRows; ++i) acc[i] = 0.0f;
-    for (int64_t j = 0; j < x.k; j += kFloatSlab) {
-        const int64_t cols = x.k - j < kFloatSlab ? x.k - j : kFloatSlab;
-        for (int64_t r = 0; r < kTileRows; ++r) {
-            row_floats(r < rows ? r : rows - 1, j, cols, line);
-            for (int64_t c = 0; c < cols; ++c) pack[c * kTileRows + r] = line[c];
-        }
-        int64_t t = 0;
-        for (; t + kFloatTokens <= tokens; t += kFloatTokens)
-            float_micro<kFloatTokens>(pack, cols, x.f + t * x.k + j, x.k, acc + t * kTileRows);
-        for (; t < tokens; ++t)
-            float_micro<1>(pack, cols, x.f + t * x.k + j, x.k, acc + t * kTileRows);
-    }
-    for (int64_t t = 0; t < tokens; ++t)
-        for (int64_t r = 0; r < rows; ++r) y[t * ldy + r] = acc[t * kTileRows + r];
+    float_product<uint16_t>(w, rows, x, 1, y, 0);
 }
 
 void gemm_f32(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
-              int64_t ldy, void* scratch) {
-    const float* p = static_cast<const float*>(w);
-    const int64_t k = x.k;
-    float_gemm(rows, x, tokens, y, ldy, scratch,
-               [p, k](int64_t r, int64_t j, int64_t n, float* out) {
-                   dequantize_f32(p + r * k + j, n, out);
-               });
+              int64_t ldy, void*) {
+    float_product<float>(w, rows, x, tokens, y, ldy);
 }
 
 void gemm_f16(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
-              int64_t ldy, void* scratch) {
-    const uint16_t* p = static_cast<const uint16_t*>(w);
-    const int64_t k = x.k;
-    float_gemm(rows, x, tokens, y, ldy, scratch,
-               [p, k](int64_t r, int64_t j, int64_t n, float* out) {
-                   dequantize_f16(p + r * k + j, n, out);
-               });
+              int64_t ldy, void*) {
+    float_product<uint16_t>(w, rows, x, tokens, y, ldy);
 }
 
 // ---- elementwise ----

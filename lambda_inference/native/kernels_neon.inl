@@ -30,57 +30,63 @@ inline int32x4_t dot16(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #endif
 }
 
-inline float32x4_t scaled(int32x4_t sum, const uint8_t* p, const float* d, float32x4_t acc) {
-    return vfmaq_n_f32(acc, vcvtq_f32_s32(sum), half_to_float(read_u16(p)) * *d);
+inline int32x4_t dot_q8(const uint8_t* p, int8x16_t x0, int8x16_t x1) {
+    const int8_t* w = reinterpret_cast<const int8_t*>(p);
+    return dot16(dot16(vdupq_n_s32(0), vld1q_s8(w), x0), vld1q_s8(w + 16), x1);
 }
 
-inline float32x4_t q8_group(const uint8_t* p, const int8_t* q, const float* d, float32x4_t acc) {
-    __builtin_prefetch(p + 1024);
-    const int8_t* w = reinterpret_cast<const int8_t*>(p + 2);
-    int32x4_t sum = dot16(vdupq_n_s32(0), vld1q_s8(w), vld1q_s8(q));
-    sum = dot16(sum, vld1q_s8(w + 16), vld1q_s8(q + 16));
-    return scaled(sum, p, d, acc);
-}
-
-inline float32x4_t q4_group(const uint8_t* p, const int8_t* q, const float* d, float32x4_t acc) {
-    __builtin_prefetch(p + 1024);
-    const uint8x16_t both = vld1q_u8(p + 2);
+inline int32x4_t dot_q4(const uint8_t* p, int8x16_t x0, int8x16_t x1) {
+    const uint8x16_t both = vld1q_u8(p);
     const int8x16_t eight = vdupq_n_s8(8);
     const int8x16_t low =
         vsubq_s8(vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15))), eight);
     const int8x16_t high = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(both, 4)), eight);
-    int32x4_t sum = dot16(vdupq_n_s32(0), low, vld1q_s8(q));
-    sum = dot16(sum, high, vld1q_s8(q + 16));
-    return scaled(sum, p, d, acc);
+    return dot16(dot16(vdupq_n_s32(0), low, x0), high, x1);
 }
 
-template <int64_t kBytes, typename Group>
-inline void matvec_quant(const void* w, int64_t rows, const Activations& x, float* y,
-                         Group group) {
-    const uint8_t* p = static_cast<const uint8_t*>(w);
+// A lane is a row and the groups are added in order, as in the matrix product:
+// a token gives the same bits alone and within a prompt.
+template <int64_t kBytes, typename Dot>
+inline void matvec_lanes(const void* w, int64_t rows, const Activations& x, float* y, Dot dot) {
+    const uint8_t* base = static_cast<const uint8_t*>(w);
     const int64_t groups = x.k / kGroup;
-    for (int64_t r = 0; r < rows; ++r) {
-        float32x4_t a0 = vdupq_n_f32(0), a1 = vdupq_n_f32(0);
-        int64_t g = 0;
-        for (; g + 2 <= groups; g += 2, p += 2 * kBytes) {
-            a0 = group(p, g, a0);
-            a1 = group(p + kBytes, g + 1, a1);
+    const int64_t stride = groups * kBytes;
+    for (int64_t r = 0; r < rows; r += 4) {
+        const uint8_t* p[4];
+        for (int i = 0; i < 4; ++i) p[i] = base + (r + i < rows ? r + i : rows - 1) * stride;
+        const int64_t ahead = r + 8 <= rows ? 4 * stride : 0;
+        float32x4_t acc = vdupq_n_f32(0);
+        for (int64_t g = 0; g < groups; ++g) {
+            const int64_t at = g * kBytes;
+            const int8x16_t x0 = vld1q_s8(x.q + g * kGroup);
+            const int8x16_t x1 = vld1q_s8(x.q + g * kGroup + 16);
+            int32x4_t v[4];
+            uint16_t d[4];
+            for (int i = 0; i < 4; ++i) {
+                __builtin_prefetch(p[i] + at + ahead);
+                v[i] = dot(p[i] + at + 2, x0, x1);
+                d[i] = read_u16(p[i] + at);
+            }
+            const int32x4_t total = vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
+            const float32x4_t scale = vmulq_n_f32(float32x4_t(load_f16(d)), x.d[g]);
+            acc = vfmaq_f32(acc, vcvtq_f32_s32(total), scale);
         }
-        for (; g < groups; ++g, p += kBytes) a0 = group(p, g, a0);
-        y[r] = vaddvq_f32(vaddq_f32(a0, a1));
+        if (r + 4 <= rows) {
+            vst1q_f32(y + r, acc);
+        } else {
+            float last[4];
+            vst1q_f32(last, acc);
+            for (int64_t i = r; i < rows; ++i) y[i] = last[i - r];
+        }
     }
 }
 
 void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_quant<kQ8BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, float32x4_t acc) {
-        return q8_group(p, x.q + g * kGroup, x.d + g, acc);
-    });
+    matvec_lanes<kQ8BlockBytes>(w, rows, x, y, dot_q8);
 }
 
 void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_quant<kQ4BlockBytes>(w, rows, x, y, [&x](const uint8_t* p, int64_t g, float32x4_t acc) {
-        return q4_group(p, x.q + g * kGroup, x.d + g, acc);
-    });
+    matvec_lanes<kQ4BlockBytes>(w, rows, x, y, dot_q4);
 }
 
 // [8 quads][16 rows][4].

@@ -1,0 +1,1 @@
+"""The native engine and its model file."""
