@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -32,34 +32,60 @@ class Database:
         self._reading = engine.execution_options(friend_reads=True)
         self._bare = engine.execution_options(friend_bare=True)
         self._patience_seconds = patience_seconds
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in a transaction that may write, commit, and return its result.
 
-        `work` may run several times; only its last run counts.
+        `work` may run several times; only its last run counts. If the caller is cancelled, a
+        transaction under way is still brought to its end before the cancellation goes on.
 
         Raises:
             StoreFailed: the database would not have it, or stayed locked past the patience.
         """
-        return await self._run(self._engine, work)
+        return await self._finished(self._run(self._engine, work))
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` on one unchanging view of the database; see `write`."""
-        return await self._run(self._reading, work)
+        return await self._finished(self._run(self._reading, work))
 
     async def wipe_log(self) -> None:
         """Let erased words leave SQLite's write-ahead log too, as far as nobody reads it now."""
-        if not self.is_sqlite:
-            return
+        if self.is_sqlite:
+            await self._finished(self._checkpoint())
+
+    async def close(self) -> None:
+        """Close all connections, once what is under way has ended."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        await self._engine.dispose()
+
+    async def _finished(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """Await a transaction to its end, whatever happens to the caller.
+
+        A driver that is cancelled in the middle of a statement cannot say how it ended, and leaves
+        its connection, with the lock it holds, to the garbage collector.
+        """
+        task = asyncio.create_task(transaction)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # now it counts as seen, even if the caller is gone
+
+    async def _checkpoint(self) -> None:
         try:
             async with self._bare.connect() as connection:
                 await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         except DBAPIError as error:
             raise explain(error, self.url) from error
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._engine.dispose()
 
     async def _run(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         deadline = time.monotonic() + self._patience_seconds
