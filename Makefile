@@ -51,5 +51,5 @@ $(VENV)/.ready: $(VENV)/bin/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@$(PIP) install --constraint constraints.txt --editable . --group dev </dev/null >&2
+	@$(PIP) install --constraint constraints.txt --editable ".[dev]" </dev/null >&2
 	@touch $@
