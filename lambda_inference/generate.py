@@ -214,15 +214,16 @@ class Generator:
         waiting: list[int] = []
         for place in range(known, len(turns)):
             waiting += turns[place]
-            last = place == len(turns) - 1
-            if last or len(waiting) >= _SNAPSHOT_TOKENS:
+            # The turn before the last one too: people edit and add to what they said last.
+            late = place >= len(turns) - 2
+            if late or len(waiting) >= _SNAPSHOT_TOKENS:
                 for start in range(0, len(waiting), _PREFILL_CHUNK):
                     if _given_up(request, cancelled):
                         return None
                     _, state = self._engine.forward(waiting[start : start + _PREFILL_CHUNK], state)
                 waiting = []
                 assert state is not None
-                self._cache.put(keys[place], state, share=last)
+                self._cache.put(keys[place], state, share=place == len(turns) - 1)
         if _given_up(request, cancelled):
             return None
         return self._engine.forward(request.prompt.opening, state)

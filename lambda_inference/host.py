@@ -68,6 +68,10 @@ class ModelHost:
         """The model, once it is loaded."""
         return self._model
 
+    def settled(self, timeout: float) -> bool:
+        """Wait for loading to end, well or badly; False if `timeout` seconds were too few."""
+        return self._done.wait(timeout)
+
     def wait(self, timeout: float | None = None) -> LoadedModel | None:
         """The model; None if it is not loaded within `timeout` seconds.
 

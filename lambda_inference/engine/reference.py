@@ -79,6 +79,9 @@ class ReferenceEngine:
                 "friend[reference], or convert the file with `friend model convert`."
             ) from error
         torch.set_num_threads(threads or cpus_given())
+        # TorchScript would otherwise compile anew for prompts of new lengths: seconds each.
+        torch._C._jit_set_profiling_executor(False)  # noqa: SLF001
+        torch._C._jit_set_profiling_mode(False)  # noqa: SLF001
         self._torch: Any = torch
         with _checkpoint(path) as (stem, generation, vocab_size, width):
             self.generation = generation

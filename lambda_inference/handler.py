@@ -1,0 +1,138 @@
+"""AWS Lambda's entry point: `handler(event, context)`, buffered answers.
+
+Takes Function URL and API Gateway HTTP API events (payload format 2.0) and `{"warm": true}`. Runs
+under awslambdaric, whose runtime has no streaming: `stream: true` is answered with all events at
+once. The model loads while Lambda initialises the environment.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from lambda_inference.errors import BadRequest, Unauthorized
+from lambda_inference.host import ModelHost
+from lambda_inference.service import HttpRequest, HttpResponse, Service, new_request_id, refusal
+from lambda_inference.settings import ModelSettings, ServerSettings
+
+_INIT_SECONDS = (
+    8.5  # of the 10 s that Lambda gives to initialise; the rest loads on in the first call
+)
+_MARGIN_SECONDS = 1.0  # before Lambda's time limit, to end the reply and send it
+
+
+class Context(Protocol):
+    """What is used of Lambda's context object."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Time until Lambda kills the call."""
+
+
+class LambdaServer:
+    """The service in one Lambda environment."""
+
+    def __init__(self, server: ServerSettings, model: ModelSettings) -> None:
+        self._key = server.key
+        self._host = ModelHost(model, state_cache_bytes=server.state_cache_mb << 20)
+        self._service = Service(server, self._host)
+
+    def initialise(self, seconds: float = _INIT_SECONDS) -> None:
+        """Load the model for at most this long; it goes on loading in the background."""
+        self._host.start()
+        self._host.settled(seconds)
+
+    def handle(self, event: Any, context: Context | None) -> dict[str, Any]:
+        """Answer one event."""
+        if not isinstance(event, dict):
+            event = {}
+        if event.get("warm") is True:
+            return {"statusCode": 200, "warm": True, "model": self._host.status}
+        try:
+            request = self._request(event, context)
+        except (BadRequest, Unauthorized) as error:
+            return _result(refusal(error, new_request_id()))
+        return _result(self._service.handle(request))
+
+    def _request(self, event: Mapping[str, Any], context: Context | None) -> HttpRequest:
+        about = event.get("requestContext")
+        http = about.get("http") if isinstance(about, dict) else None
+        if not isinstance(about, dict) or not isinstance(http, dict):
+            raise BadRequest(
+                'The event is neither a Function URL or API Gateway v2 request nor {"warm": true}.',
+                code="unknown_event",
+            )
+        # Lambda itself fills in who signed the request; a client cannot.
+        authorizer = about.get("authorizer")
+        signed = isinstance(authorizer, dict) and bool(authorizer.get("iam"))
+        if not signed and not self._key:
+            raise Unauthorized(
+                "This function has neither IAM authorisation nor a key. Set the Function URL's "
+                "auth type to AWS_IAM, or FRIEND_SERVER_KEY in the function's environment.",
+                code="no_authorisation",
+            )
+        return HttpRequest(
+            method=str(http.get("method", "GET")),
+            path=_path(event, about),
+            headers={str(k).lower(): str(v) for k, v in (event.get("headers") or {}).items()},
+            body=_body(event),
+            trusted=signed,
+            deadline=_deadline(context),
+        )
+
+
+def _path(event: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The path, without API Gateway's stage before it."""
+    path, stage = str(event.get("rawPath") or "/"), about.get("stage")
+    if isinstance(stage, str) and stage != "$default" and path.startswith(f"/{stage}/"):
+        return path[len(stage) + 1 :]
+    return path
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    if not isinstance(body, str):
+        raise BadRequest("The event's body is not text.", code="unknown_event")
+    if not event.get("isBase64Encoded"):
+        return body.encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("The event's body is not base64.", code="unknown_event") from error
+
+
+def _deadline(context: Context | None) -> float | None:
+    if context is None:
+        return None
+    left = context.get_remaining_time_in_millis() / 1000
+    return time.monotonic() + max(0.0, left - _MARGIN_SECONDS)
+
+
+def _result(response: HttpResponse) -> dict[str, Any]:
+    body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+    return {
+        "statusCode": response.status,
+        "headers": dict(response.headers),
+        "body": body.decode(),
+        "isBase64Encoded": False,
+    }
+
+
+@functools.cache
+def _server() -> LambdaServer:
+    logging.getLogger("lambda_inference").setLevel(logging.INFO)
+    return LambdaServer(ServerSettings.from_environment(), ModelSettings.from_environment())
+
+
+def handler(event: Any, context: Context | None) -> dict[str, Any]:
+    """Lambda's handler."""
+    return _server().handle(event, context)
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:  # inside Lambda, importing this module is its init phase
+    _server().initialise()

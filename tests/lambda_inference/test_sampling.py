@@ -1,0 +1,159 @@
+"""Each setting does what its name says, and a seed gives the same tokens again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lambda_inference.sampling import Sampler, SamplingSettings
+
+Logits = npt.NDArray[np.float32]
+SMALL = arrays(np.float32, st.integers(1, 40), elements=st.floats(-20, 20, width=32))
+
+
+def draws(settings: SamplingSettings, logits: Logits, count: int = 400) -> set[int]:
+    return {Sampler(settings_with(settings, n)).sample(logits) for n in range(count)}
+
+
+def settings_with(settings: SamplingSettings, seed: int) -> SamplingSettings:
+    return SamplingSettings(**{**vars(settings), "seed": seed})
+
+
+def logits_of(*weights: float) -> Logits:
+    return np.log(np.array(weights, dtype=np.float32))
+
+
+@given(logits=SMALL)
+def test_temperature_0_takes_the_most_likely(logits: Logits) -> None:
+    assert Sampler(SamplingSettings(temperature=0)).sample(logits) == int(np.argmax(logits))
+
+
+@given(logits=SMALL, seed=st.integers(0, 2**64 - 1), top_p=st.floats(0.1, 1))
+def test_the_same_seed_draws_the_same(logits: Logits, seed: int, top_p: float) -> None:
+    settings = SamplingSettings(seed=seed, top_p=top_p, frequency_penalty=0.5)
+    before = logits.copy()
+    first, second = Sampler(settings), Sampler(settings)
+    assert [first.sample(logits) for _ in range(8)] == [second.sample(logits) for _ in range(8)]
+    assert np.array_equal(logits, before)
+
+
+def test_no_seed_draws_differently() -> None:
+    logits = np.zeros(1000, dtype=np.float32)
+    runs = [[Sampler(SamplingSettings()).sample(logits) for _ in range(4)] for _ in range(2)]
+    assert runs[0] != runs[1]
+
+
+@given(logits=SMALL, top_p=st.floats(0, 1), temperature=st.floats(0.2, 2), seed=st.integers(0, 99))
+def test_top_p_keeps_the_smallest_set_that_reaches_it(
+    logits: Logits, top_p: float, temperature: float, seed: int
+) -> None:
+    settings = SamplingSettings(top_p=top_p, temperature=temperature, seed=seed)
+    token = Sampler(settings).sample(logits)
+    scaled = logits.astype(np.float64) / temperature
+    probability = np.exp(scaled - scaled.max())
+    probability /= probability.sum()
+    likelier = probability[probability > probability[token] * (1 + 1e-5)].sum()
+    assert likelier <= top_p + 1e-4  # what is likelier did not reach top_p without it
+
+
+@given(logits=SMALL, top_k=st.integers(1, 50), seed=st.integers(0, 99))
+def test_top_k_keeps_the_most_likely(logits: Logits, top_k: int, seed: int) -> None:
+    token = Sampler(SamplingSettings(top_k=top_k, seed=seed)).sample(logits)
+    assert int((logits > logits[token]).sum()) < top_k
+
+
+def test_min_p_is_relative_to_the_most_likely() -> None:
+    logits = logits_of(0.5, 0.3, 0.15, 0.05)
+    assert draws(SamplingSettings(min_p=0.25), logits) == {0, 1, 2}
+    assert draws(SamplingSettings(min_p=0.5), logits) == {0, 1}
+    assert draws(SamplingSettings(min_p=1.0), logits) == {0}
+
+
+def test_top_p_counts_within_what_top_k_left() -> None:
+    logits = logits_of(0.4, 0.3, 0.2, 0.1)
+    assert draws(SamplingSettings(top_k=2, top_p=0.55), logits) == {0}
+    assert draws(SamplingSettings(top_k=2, top_p=0.6), logits) == {0, 1}
+
+
+def test_draws_follow_the_distribution() -> None:
+    weights = np.array([0.5, 0.25, 0.15, 0.1])
+    sampler = Sampler(SamplingSettings(seed=7))
+    logits = np.log(weights).astype(np.float32)
+    counts = np.bincount([sampler.sample(logits) for _ in range(20_000)], minlength=4)
+    assert np.abs(counts / 20_000 - weights).max() < 0.015  # 4 standard deviations
+
+
+def test_temperature_flattens_and_sharpens() -> None:
+    logits = logits_of(0.7, 0.3)
+
+    def share(temperature: float) -> float:
+        sampler = Sampler(SamplingSettings(temperature=temperature, seed=1))
+        return float(np.mean([sampler.sample(logits) for _ in range(5000)]))
+
+    assert share(0.5) == pytest.approx(0.09 / (0.09 + 0.49), abs=0.02)
+    assert share(2.0) == pytest.approx(0.3**0.5 / (0.3**0.5 + 0.7**0.5), abs=0.03)
+
+
+def test_presence_is_taken_once_and_frequency_each_time() -> None:
+    logits = np.array([2.0, 1.0, -9.0], dtype=np.float32)
+    presence = Sampler(SamplingSettings(temperature=0, presence_penalty=1.5))
+    assert [presence.sample(logits) for _ in range(4)] == [0, 1, 0, 0]
+    frequency = Sampler(SamplingSettings(temperature=0, frequency_penalty=0.6))
+    assert [frequency.sample(logits) for _ in range(4)] == [0, 0, 1, 0]
+
+
+def test_repetition_divides_or_multiplies() -> None:
+    logits = np.array([1.0, 0.6, -1.0], dtype=np.float32)
+    sampler = Sampler(SamplingSettings(temperature=0, repetition_penalty=2.0))
+    assert [sampler.sample(logits) for _ in range(2)] == [0, 1]
+    below = np.array([-1.0, -1.5], dtype=np.float32)
+    sampler = Sampler(SamplingSettings(temperature=0, repetition_penalty=2.0))
+    assert [sampler.sample(below) for _ in range(2)] == [0, 1]
+
+
+def test_exempt_tokens_are_never_penalised() -> None:
+    logits = np.array([2.0, 1.0], dtype=np.float32)
+    sampler = Sampler(SamplingSettings(temperature=0, presence_penalty=2.0), exempt={0})
+    assert [sampler.sample(logits) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_new_attempt_forgets_the_penalties() -> None:
+    logits = np.array([2.0, 1.0], dtype=np.float32)
+    sampler = Sampler(SamplingSettings(temperature=0, presence_penalty=2.0))
+    assert sampler.sample(logits) == 0
+    sampler.restart()
+    assert sampler.sample(logits) == 0
+
+
+def test_bias_moves_a_token_and_ignores_unknown_ones() -> None:
+    logits = np.array([2.0, 1.0], dtype=np.float32)
+    settings = SamplingSettings(temperature=0, logit_bias={1: 5.0, 99: 100.0})
+    assert Sampler(settings).sample(logits) == 1
+
+
+@given(logits=SMALL, data=st.data())
+def test_banned_tokens_are_not_drawn(logits: Logits, data: st.DataObject) -> None:
+    banned = data.draw(st.sets(st.integers(0, logits.size + 5)))
+    token = Sampler(SamplingSettings(seed=3)).sample(logits, banned)
+    assert token not in banned or set(range(logits.size)) <= banned
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_do_not_stop_it(bad: float) -> None:
+    logits = np.array([0.0, bad, 1.0], dtype=np.float32)
+    assert Sampler(SamplingSettings(seed=1)).sample(logits) in (0, 1, 2)
+
+
+def test_a_large_flat_vocabulary_is_cut_exactly() -> None:
+    logits = np.random.default_rng(1).standard_normal(65_536).astype(np.float32)
+    settings = SamplingSettings(top_p=0.5)
+    probability = np.exp(logits.astype(np.float64))
+    probability /= probability.sum()
+    order = np.argsort(-probability)
+    kept = set(order[: int(np.searchsorted(np.cumsum(probability[order]), 0.5)) + 2].tolist())
+    sampler = Sampler(settings_with(settings, 5))
+    assert {sampler.sample(logits) for _ in range(60)} <= kept
