@@ -99,11 +99,11 @@ async def ops_server(port: int, health: Health, metrics: Metrics) -> AsyncIterat
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/metrics", prometheus)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
         except OSError as error:
             raise SettingsInvalid(
                 f"FRIEND_OPS_PORT: port {port} cannot be used ({error.strerror}). "

@@ -105,7 +105,7 @@ class Supervisor:
                 pause = self._first_pause
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311
             self._health.report(name, State.DOWN, f"Restarting: {detail}.")
-            _log.info("platform.restarting", platform=name, in_seconds=round(wait, 1))
+            _log.info("platform.restarting", platform=name, in_seconds=round(wait, 3))
             await asyncio.sleep(wait)
             self._metrics.restarted(name)
             pause = min(2 * pause, self._longest_pause)

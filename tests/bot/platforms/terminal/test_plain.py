@@ -58,7 +58,8 @@ async def test_a_failure_is_explained_by_line_and_the_rest_goes_on(
 
 async def test_commands_are_obeyed(sit_down: SitDown, model: FakeModel) -> None:
     async with sit_down() as desk:
-        status, out, _ = await _talk(desk, "one\n/again\n/reset\n/about\n/help\n/forget-me\n/quit\nno")
+        commands = "/again\n/reset\n/about\n/help\n/forget-me\n/quit"
+        status, out, _ = await _talk(desk, f"one\n{commands}\nno")
         lines = out.splitlines()
     assert status == 0
     assert lines[:2] == ["I heard: one", "I heard: one"]
@@ -80,7 +81,8 @@ async def test_a_typo_in_a_command_fails_clearly(sit_down: SitDown, model: FakeM
 
 async def test_a_line_of_100_000_characters_and_strange_text(sit_down: SitDown) -> None:
     async with sit_down() as desk:
-        status, out, _ = await _talk(desk, "x" * 100_000 + "\nשלום 👩‍👩‍👧 \u202eabc\n\x07\x1b[31mred")
+        long = "x" * 100_000
+        status, out, _ = await _talk(desk, f"{long}\nשלום 👩‍👩‍👧 \u202eabc\n\x07\x1b[31mred")
     assert status == 0
     lines = out.splitlines()
     assert len(lines) == 3
