@@ -48,7 +48,7 @@ class ModelSettings(Section):
         "",
         description=(
             "Base URL of the model: a Lambda Function URL, `friend serve`, or any "
-            "OpenAI-compatible server. Empty: friend starts its own model server on a loopback port."
+            "OpenAI-compatible server. Empty: friend starts its own on a loopback port."
         ),
     )
     name: str = Field(

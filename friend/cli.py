@@ -99,15 +99,23 @@ class ManifestTarget(StrEnum):
 @app.command()
 def manifest(
     platform: Annotated[ManifestTarget, typer.Argument(help="slack or discord")],
+    request_url: Annotated[
+        str,
+        typer.Option(
+            help="Slack: public address of friend's signed HTTP events. Empty: Socket Mode."
+        ),
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file instead.")
     ] = None,
 ) -> None:
     """Print Slack's app manifest, or the link that invites friend to a Discord server."""
     if platform is ManifestTarget.SLACK:
-        from bot.platforms.slack.manifest import manifest_json
+        import json
 
-        text = manifest_json(_settings().slack)
+        from bot.platforms.slack import app_manifest
+
+        text = json.dumps(app_manifest(request_url=request_url), indent=2, ensure_ascii=False)
     else:
         from bot.platforms.discord.invite import invite_link
 

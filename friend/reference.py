@@ -31,7 +31,13 @@ def settings_table() -> str:
     """The README's table: a row a setting, by section."""
     rows: list[str] = []
     for section in SECTIONS.values():
-        rows += ["", f"**{_title(section)}**", "", "| variable | default | meaning |", "|---|---|---|"]
+        rows += [
+            "",
+            f"**{_title(section)}**",
+            "",
+            "| variable | default | meaning |",
+            "|---|---|---|",
+        ]
         rows += [
             f"| `{name}` | {f'`{default}`' if (default := _default(field)) else ''} "
             f"| {(field.description or '').replace('|', chr(92) + '|')} |"

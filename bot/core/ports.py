@@ -74,6 +74,11 @@ class Platform(Protocol):
 
     name: str
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages can be heard now; for health checks."""
+        ...
+
     async def run(self, friend: Friend) -> None:
         """Connect, and carry messages to `friend` until cancelled.
 

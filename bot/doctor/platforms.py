@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 
 import aiohttp
 import discord
-from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.doctor.findings import Finding, Status
+from bot.errors import SettingsInvalid
+from bot.platforms.discord.courier import LOGIN_REFUSED
+from bot.platforms.discord.invite import application_id
+from bot.platforms.discord.platform import MISSING_INTENT
+from bot.platforms.slack import check_tokens
 from bot.settings import Settings
 
-_DISCORD_TOKEN = re.compile(r"[\w-]{20,}\.[\w-]{5,}\.[\w-]{20,}")
+_PATIENCE_SECONDS = 15.0
 _DISCORD_HELP = (
     "Make a bot at https://discord.com/developers/applications (Bot, Reset Token), put the token "
     "into DISCORD_TOKEN, and invite it by the link of `friend manifest discord`."
@@ -28,60 +31,41 @@ async def check_discord(settings: Settings) -> Finding:
     token = settings.discord.token.get_secret_value()
     if not token:
         return Finding("Discord", Status.ABSENT, "not set up", _DISCORD_HELP)
-    if not _DISCORD_TOKEN.fullmatch(token):
-        problem = "DISCORD_TOKEN is not a bot token: it should be three parts joined by dots."
-        return Finding("Discord", Status.BROKEN, problem, _DISCORD_HELP)
     client = discord.Client(intents=discord.Intents.none())
     try:
-        await client.login(token)
-        about = await client.application_info()
+        application_id(token)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await client.login(token)
+    except SettingsInvalid as error:
+        return Finding("Discord", Status.BROKEN, str(error), _DISCORD_HELP)
     except discord.LoginFailure:
-        problem = "Discord does not know DISCORD_TOKEN."
-        return Finding("Discord", Status.BROKEN, problem, _DISCORD_HELP)
+        return Finding("Discord", Status.BROKEN, LOGIN_REFUSED, _DISCORD_HELP)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        problem = f"Discord cannot be reached ({error}); the token was not checked."
-        return Finding("Discord", Status.BROKEN, problem, "Check the network, then try again.")
+        problem = f"Discord cannot be reached ({type(error).__name__}); the token was not checked."
+        return Finding("Discord", Status.BROKEN, problem, "Check the connection, then try again.")
     finally:
         await client.close()
-    flags = about.flags
+    flags = client.application_flags
     may_read = flags.gateway_message_content or flags.gateway_message_content_limited
     if settings.discord.message_content and not may_read:
-        problem = "DISCORD_MESSAGE_CONTENT is on, but the intent is not enabled for this bot."
-        remedy = "Enable it in the developer portal (Bot, Message Content Intent), or turn it off."
-        return Finding("Discord", Status.BROKEN, problem, remedy)
-    return Finding("Discord", Status.OK, f"logged in as {about.name}")
+        return Finding("Discord", Status.BROKEN, MISSING_INTENT)
+    return Finding("Discord", Status.OK, f"logged in as {client.user}")
 
 
 async def check_slack(settings: Settings) -> Finding:
     """Ask Slack who the bot token belongs to, and whether the app token opens a socket."""
     slack = settings.slack
-    bot_token = slack.bot_token.get_secret_value()
-    app_token = slack.app_token.get_secret_value()
-    secret = slack.signing_secret.get_secret_value()
-    if not (bot_token or app_token or secret):
+    tokens = (slack.bot_token, slack.app_token, slack.signing_secret)
+    given = [bool(token.get_secret_value()) for token in tokens]
+    if not any(given):
         return Finding("Slack", Status.ABSENT, "not set up", _SLACK_HELP)
-    if not bot_token.startswith("xoxb-"):
-        problem = (
-            "SLACK_BOT_TOKEN is missing."
-            if not bot_token
-            else ("SLACK_BOT_TOKEN is not a bot token: it should start with xoxb-.")
-        )
+    if not given[0] or not any(given[1:]):
+        problem = "SLACK_BOT_TOKEN, and SLACK_APP_TOKEN or SLACK_SIGNING_SECRET, belong together."
         return Finding("Slack", Status.BROKEN, problem, _SLACK_HELP)
-    if app_token and not app_token.startswith("xapp-"):
-        problem = "SLACK_APP_TOKEN is not an app-level token: it should start with xapp-."
-        return Finding("Slack", Status.BROKEN, problem, _SLACK_HELP)
-    if not (app_token or secret):
-        problem = "SLACK_APP_TOKEN (Socket Mode) or SLACK_SIGNING_SECRET (HTTP) is missing."
-        return Finding("Slack", Status.BROKEN, problem, _SLACK_HELP)
-    client = AsyncWebClient(token=bot_token)
     try:
-        who = await client.auth_test()
-        if app_token:
-            await client.apps_connections_open(app_token=app_token)
-    except SlackApiError as error:
-        problem = f"Slack refused the tokens: {error.response['error']}."
-        return Finding("Slack", Status.BROKEN, problem, _SLACK_HELP)
-    except (SlackClientError, aiohttp.ClientError, OSError, TimeoutError) as error:
-        problem = f"Slack cannot be reached ({error}); the tokens were not checked."
-        return Finding("Slack", Status.BROKEN, problem, "Check the network, then try again.")
-    return Finding("Slack", Status.OK, f"logged in as {who['user']} in {who['team']}")
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            me = await check_tokens(slack)
+    except TimeoutError:
+        problem = "Slack does not answer; the tokens were not checked."
+        return Finding("Slack", Status.BROKEN, problem, "Check the connection, then try again.")
+    return Finding("Slack", Status.OK, f"logged in to {me.team}")

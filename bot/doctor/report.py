@@ -17,7 +17,8 @@ from bot.doctor.findings import Finding, Status
 from bot.doctor.model import check_history, check_model
 from bot.doctor.platforms import check_discord, check_slack
 from bot.errors import FriendError, SettingsInvalid
-from bot.settings import Settings, load_settings
+from bot.ops.logging import configure
+from bot.settings import OpsSettings, Settings, load_settings
 
 _MARKS = {Status.OK: ("✓", "green"), Status.ABSENT: ("-", "dim"), Status.BROKEN: ("✗", "red")}
 
@@ -31,6 +32,7 @@ _CHECKS: dict[str, Callable[[Settings], Awaitable[Finding]]] = {
 
 def run_doctor(*, as_json: bool) -> int:
     """Print the findings; return 1 if anything that is set up does not work, else 0."""
+    configure(OpsSettings.model_construct(log_level="ERROR"))
     if as_json:
         findings = asyncio.run(examine())
         rows = [asdict(finding) for finding in findings]

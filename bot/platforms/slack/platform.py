@@ -55,6 +55,11 @@ class SlackPlatform:
         self.connected = asyncio.Event()
 
     @property
+    def is_connected(self) -> bool:
+        """Whether events can arrive now; for health checks."""
+        return self.connected.is_set()
+
+    @property
     def http_url(self) -> str:
         """Where friend listens for signed HTTP events; empty in Socket Mode."""
         return self._server.url if self._server else ""

@@ -49,6 +49,11 @@ class TerminalPlatform:
         self.person = person
         self.draft = Draft(view or Hidden())
 
+    @property
+    def is_connected(self) -> bool:
+        """Always: the person is right here."""
+        return True
+
     def message(self, text: str) -> IncomingMessage:
         """A new message of the person, to which the next replies belong."""
         self.draft.begin()
