@@ -244,7 +244,7 @@ class Courier:
 async def _logged_in(token: str) -> discord.Client:
     """A client with a REST session and no gateway; a new one for each try, as login demands."""
     client = discord.Client(
-        intents=discord.Intents.none(),
+        intents=discord.Intents(guilds=True),
         max_messages=None,
         allowed_mentions=discord.AllowedMentions.none(),
     )

@@ -17,6 +17,7 @@ from tests.fakes.discord.entities import Channel, Guild, Message, Role, User
 from tests.fakes.discord.faults import (
     CloudflareBan,
     Hang,
+    LateResponse,
     LostResponse,
     RateLimited,
     Refusal,
@@ -34,6 +35,7 @@ __all__ = [
     "Guild",
     "Hang",
     "Interaction",
+    "LateResponse",
     "LostResponse",
     "Message",
     "RateLimited",

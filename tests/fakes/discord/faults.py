@@ -65,7 +65,14 @@ class LostResponse:
     """The request is carried out, and the connection breaks before the answer."""
 
 
-Fault = Status | RateLimited | CloudflareBan | Refusal | Hang | Reset | LostResponse
+@dataclass(frozen=True)
+class LateResponse:
+    """The request is carried out at once, and answered ``seconds`` later."""
+
+    seconds: float
+
+
+Fault = Status | RateLimited | CloudflareBan | Refusal | Hang | Reset | LostResponse | LateResponse
 
 
 @dataclass

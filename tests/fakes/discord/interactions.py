@@ -71,7 +71,7 @@ class Interaction:
     def deferred(self) -> bool:
         return self.response_type == DEFERRED_MESSAGE
 
-    async def wait_for_response(self, timeout: float = 5.0) -> Message:
+    async def wait_for_response(self, timeout: float = 20.0) -> Message:
         """The answer's message, once there is one."""
         return await self.world.changes.wait_for(
             lambda: self.original, timeout, f"an answer to /{self.name}"

@@ -5,6 +5,7 @@ https://discord.com/developers/docs/reference#http-api
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from tests.fakes.discord.faults import Faults, LostResponse, Reset, answer, rate_limited
+from tests.fakes.discord.faults import (
+    Faults,
+    LateResponse,
+    LostResponse,
+    Reset,
+    answer,
+    rate_limited,
+)
 from tests.fakes.discord.ratelimits import Buckets
 from tests.fakes.discord.session import cut
 from tests.fakes.discord.wire import ApiError, unauthorized
@@ -55,6 +63,7 @@ class Rest:
         recorded = Recorded(request.method, path, await self._body(request), dict(request.query))
         self.requests.append(recorded)
         fault = self.faults.take(request.method, path)
+        self._world.changes.notify()
         if isinstance(fault, Reset):
             return self._cut(request, recorded)
         response: web.StreamResponse | None = await answer(fault) if fault is not None else None
@@ -62,6 +71,8 @@ class Rest:
             response = await self._handle(request, handler)
         if isinstance(fault, LostResponse):
             return self._cut(request, recorded)
+        if isinstance(fault, LateResponse):
+            await asyncio.sleep(fault.seconds)
         recorded.status = response.status
         self._world.changes.notify()
         return response

@@ -171,7 +171,7 @@ class FakeDiscord:
         return await self.interactions.use(channel, user, name)
 
     async def wait_for_message(
-        self, channel: Channel, *, by: User | None = None, timeout: float = 5.0
+        self, channel: Channel, *, by: User | None = None, timeout: float = 20.0
     ) -> Message:
         """The next message by ``by`` (the bot by default) that was not returned here before."""
         author = by or self.bot
@@ -186,7 +186,7 @@ class FakeDiscord:
         return message
 
     async def wait_until(
-        self, probe: Callable[[], T | None], timeout: float = 5.0, what: str = "the condition"
+        self, probe: Callable[[], T | None], timeout: float = 20.0, what: str = "the condition"
     ) -> T:
         """Return the first true value of ``probe``, asked again at each change of the fake."""
         return await self.world.changes.wait_for(probe, timeout, what)

@@ -1,0 +1,1 @@
+"""Whole paths: real clients on wire-level fakes, the real core, store and HTTP."""

@@ -1,0 +1,1 @@
+"""Scenarios on Discord: discord.py, the core, SQLite and httpx against the fakes."""
