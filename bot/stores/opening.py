@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bot.errors import StoreFailed
-from bot.stores.failures import place
+from bot.stores.failures import explain, place
 from bot.stores.migrations import is_current, migrate
 from bot.stores.sql import SqlStore
 from bot.stores.transactions import Database, begin
@@ -84,6 +86,7 @@ async def open_store(
             a newer friend.
     """
     address = _address(url)
+    await asyncio.to_thread(_touch, address)
     make_engine = _sqlite if address.get_backend_name() == "sqlite" else _postgresql
     engine = make_engine(address, patience_seconds)
     database = Database(engine, address, patience_seconds=patience_seconds)
@@ -126,6 +129,24 @@ def _address(text: str) -> URL:
             ) from error
         url = url.set(database=str(path))
     return url
+
+
+def _touch(url: URL) -> None:
+    """Find out in a simple way whether an SQLite file can be opened; a new one is private.
+
+    The asynchronous driver leaves a thread behind when it cannot open a file. SQLite itself opens
+    and closes it here: another descriptor, closed, would drop the locks of this whole process.
+    """
+    if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"} or url.query:
+        return
+    path = Path(str(url.database))
+    is_new = not path.exists()
+    try:
+        sqlite3.connect(path).close()
+        if is_new:
+            path.chmod(0o600)
+    except (sqlite3.Error, OSError) as error:
+        raise explain(error, url) from error
 
 
 def _sqlite(url: URL, patience_seconds: float) -> AsyncEngine:

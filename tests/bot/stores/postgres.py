@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from itertools import count
 from pathlib import Path
 
 import asyncpg
@@ -28,7 +27,7 @@ def binaries() -> Path | None:
 
 
 class PostgresServer:
-    """Started by `start`; `new_database` makes an empty database and gives its URL."""
+    """Started by `start`; `empty_database` gives the URL of a database with nothing in it."""
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
@@ -39,7 +38,6 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._numbers = count(1)
         password = self._folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -56,30 +54,27 @@ class PostgresServer:
     def stop(self) -> None:
         self._control("stop", "-m", "immediate")
 
-    def new_database(self) -> str:
-        name = f"history{next(self._numbers)}"
-
-        async def create() -> None:
-            connection = await asyncpg.connect(
-                host="127.0.0.1",
-                port=self.port,
-                user="friend",
-                password=PASSWORD,
-                database="postgres",
-            )
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-            await connection.close()
-
+    def empty_database(self) -> str:
+        """Empty the one database there is (making one for each test takes longer)."""
+        empty = (
+            "SET lock_timeout = '10s'; SET client_min_messages = 'warning';"
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
+        )
         with asyncio.Runner() as runner:
-            runner.run(create())
-        return self.url(name)
+            runner.run(self._execute(empty))
+        return self.url()
 
-    def url(self, database: str, *, password: str = PASSWORD) -> str:
+    def url(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
         return f"postgresql+asyncpg://friend:{password}@127.0.0.1:{self.port}/{database}"
 
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _execute(self, sql: str) -> None:
+        connection = await asyncpg.connect(self.url().replace("+asyncpg", ""))
+        await connection.execute(sql)
+        await connection.close()
 
     def _control(self, action: str, *options: str) -> None:
         self._run("pg_ctl", action, "--wait", "--pgdata", str(self._folder / "data"), *options)
