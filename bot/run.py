@@ -82,9 +82,10 @@ async def _run(settings: Settings, names: Sequence[str]) -> None:
         platforms = [await stack.enter_async_context(_platform(name, settings)) for name in names]
         if settings.ops.ops_port is not None:
             await stack.enter_async_context(ops_server(settings.ops.ops_port, health, metrics))
+        # Entered first, left last: replies under way need their platforms to be delivered.
+        supervisor = await stack.enter_async_context(Supervisor(health, metrics))
         bot = await stack.enter_async_context(open_bot(settings, platforms, observer=metrics))
         metrics.watch_queue(lambda: bot.queues.total_depth)
-        supervisor = await stack.enter_async_context(Supervisor(health, metrics))
         for platform in platforms:
             supervisor.start(
                 platform.name,
