@@ -73,11 +73,12 @@ def convert(
     weights = open_checkpoint(source)
     shape = shape_of(weights)
     vocabulary = _vocabulary(tokenizer or _beside(source), shape.vocab_size)
+    config = _config(source.with_name("config.json"))
     part = target.with_name(target.name + ".part")
     writer = gguf.GGUFWriter(None, shape.architecture)
     try:
-        _describe(writer, shape, quantization, name or source.stem)
-        _add_vocabulary(writer, vocabulary, _template(source.with_name("config.json")))
+        _describe(writer, shape, quantization, name or str(config.get("name", source.stem)))
+        _add_vocabulary(writer, vocabulary, _labels(config, vocabulary))
         plan = [(tensor, _type(tensor, quantization)) for tensor in tensors_of(weights, shape)]
         for tensor, kind in plan:
             number = gguf.GGMLQuantizationType[kind]
@@ -175,19 +176,30 @@ def _jinja(labels: Labels) -> str:
     )  # fmt: skip
 
 
-def _template(config: Path) -> Labels | None:
-    if not config.is_file():
+def _config(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelCorrupt(f"{path} cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise ModelCorrupt(f"{path} is not a JSON object.")
+    return config
+
+
+def _labels(config: Mapping[str, Any], vocabulary: Vocabulary) -> Labels | None:
+    template = config.get("template")
+    if template is None:
         return None
     try:
-        template: Mapping[str, Any] = json.loads(config.read_text("utf-8")).get("template")
-        if template is None:
-            return None
-        return Labels(
-            str(template["user"]), str(template["assistant"]), str(template["separator"]),
-            template.get("end_of_text"),
-        )
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelCorrupt(f"{config} has no usable template ({error}).") from error
+        end = template.get("end_of_text")
+        if isinstance(end, int):
+            end = vocabulary.tokens[end]
+        texts = (str(template[key]) for key in ("user", "assistant", "separator"))
+        return Labels(*texts, end_of_text=end)
+    except (KeyError, AttributeError, TypeError, IndexError) as error:
+        raise ModelCorrupt(f"config.json has no usable template ({error}).") from error
 
 
 def _beside(source: Path) -> Path:

@@ -19,6 +19,8 @@ constexpr int64_t kUnitBytes = 48 * 1024;   // of weights claimed at once when d
 constexpr int64_t kSegment = 1024;          // elements of a row claimed at once
 constexpr int64_t kGemmFrom = 4;            // fewer tokens go row by row
 constexpr int kStepsPerLayer = 20;
+// Weights times tokens that one thread does faster than several can agree on.
+constexpr int64_t kAloneBytes = 16 * 1024 * 1024;
 
 struct alignas(64) Counter {
     std::atomic<int64_t> next{0};
@@ -61,6 +63,7 @@ Activations ActivationRows::from(int64_t t) const {
 
 struct Engine::Worker {
     int index;
+    int threads;
     int step;
     void* scratch;
     // The same for every worker of a chunk.
@@ -144,24 +147,31 @@ void Engine::forward(const int32_t* tokens, int64_t n, const float* before, floa
         const int64_t count = std::min<int64_t>(kMaxTokens, n - at);
         turn_->enter();
         for (auto& counter : shared_->counters) counter.next.store(0, std::memory_order_relaxed);
-        pool_->run([&, this](int index) {
-            Worker worker{index,  0,     shared_->scratch[static_cast<size_t>(index)].data(),
-                          tokens + at, count, before,
-                          after,  at + count == n ? logits : nullptr};
+        const bool alone = threads_ == 1 || model_.bytes_per_token * count < kAloneBytes;
+        const auto job = [&, this](int index) {
+            Worker worker{index, alone ? 1 : threads_, 0,
+                          shared_->scratch[static_cast<size_t>(index)].data(), tokens + at, count,
+                          before, after, at + count == n ? logits : nullptr};
             run_chunk(worker);
-        });
+        };
+        if (alone)
+            job(0);
+        else
+            pool_->run(job);
         turn_->leave();
         before = after;
         at += count;
     }
 }
 
-void Engine::barrier(Worker&) { pool_->barrier(); }
+void Engine::barrier(Worker& w) {
+    if (w.threads > 1) pool_->barrier();
+}
 
 template <typename F>
 void Engine::units(Worker& w, int64_t count, F f) {
     auto& next = shared_->counters[static_cast<size_t>(w.step++)].next;
-    if (threads_ == 1) {
+    if (w.threads == 1) {
         for (int64_t i = 0; i < count; ++i) f(i);
         return;
     }
@@ -176,10 +186,10 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
     for (int i = 0; i < count; ++i) {
         const Matrix& m = *products[i].matrix;
         int64_t rows = kTileRows;
-        if (!tiles && threads_ == 1) {
+        if (!tiles && w.threads == 1) {
             rows = m.rows;
         } else if (!tiles) {
-            const int64_t share = m.rows / (threads_ * 4);
+            const int64_t share = m.rows / (w.threads * 4);
             rows = std::max<int64_t>(kTileRows, std::min(kUnitBytes / m.stride, share) /
                                                     kTileRows * kTileRows);
         }

@@ -89,8 +89,11 @@ void quantize_row(const float* x, int64_t k, int8_t* q, float* d, int32_t* s) {
         int32_t total = 0;
 #pragma omp simd reduction(+ : total)
         for (int i = 0; i < kGroup; ++i) {
-            const float shifted = (x[i] * scale + 12582912.0f) - 12582912.0f;
-            rounded[i] = static_cast<int32_t>(shifted);
+            // Clamped because a damaged model may bring infinities and NaNs here.
+            float value = (x[i] * scale + 12582912.0f) - 12582912.0f;
+            value = value > -127.0f ? value : -127.0f;
+            value = value < 127.0f ? value : 127.0f;
+            rounded[i] = static_cast<int32_t>(value);
             total += rounded[i];
         }
         for (int i = 0; i < kGroup; ++i) q[i] = static_cast<int8_t>(rounded[i]);

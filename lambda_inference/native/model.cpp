@@ -172,7 +172,13 @@ Model::Model(const std::string& path) : file_(path) {
             load_rwkv7(layer, block, i == 0);
         else
             load_rwkv4(layer, block);
+        for (const Matrix* m :
+             {&layer.receptance, &layer.key, &layer.value, &layer.output, &layer.ffn_key,
+              &layer.ffn_value, &layer.ffn_receptance, &layer.w1, &layer.w2, &layer.a1, &layer.a2,
+              &layer.v1, &layer.v2, &layer.g1, &layer.g2})
+            bytes_per_token += m->rows * m->stride;
     }
+    bytes_per_token += head.rows * head.stride;
     // Start reading now what the first token will want.
     madvise(const_cast<uint8_t*>(file_.base()), file_.size(), MADV_WILLNEED);
 }

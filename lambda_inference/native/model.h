@@ -59,6 +59,7 @@ class Model {
     int64_t head_size = 0;  // RWKV-7
     int64_t lora_rank = 0;  // the largest, RWKV-7
     float epsilon = 1e-5f;
+    int64_t bytes_per_token = 0;  // of weights that decoding reads
 
     Matrix embedding, head;
     Norm norm_in, norm_out;
