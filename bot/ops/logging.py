@@ -84,7 +84,7 @@ def configure(
     handler.of_friend = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(settings.log_level)
-    libraries = logging.NOTSET if settings.log_level == "DEBUG" else logging.WARNING
+    libraries = logging.NOTSET if root.level == logging.DEBUG else max(logging.WARNING, root.level)
     for name in _LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(libraries)
     logging.captureWarnings(True)
