@@ -53,7 +53,10 @@ def chat(
     sys.exit(run_chat(_settings(), session=session))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def serve(context: typer.Context) -> None:
     """Run the model server here (OpenAI chat completions). See `friend serve --help`."""
     from lambda_inference.serve import main as serve_main
