@@ -1,0 +1,1 @@
+"""Scenarios on Slack: slack-bolt, the core, SQLite and httpx against the fakes."""
