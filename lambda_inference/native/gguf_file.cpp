@@ -101,7 +101,11 @@ GgufFile::GgufFile(const std::string& path) : path_(path) {
 GgufFile::~GgufFile() { munmap(const_cast<uint8_t*>(base_), size_); }
 
 void GgufFile::fail(const std::string& what) const {
-    throw ModelFileError("Cannot use the model file " + path_ + ": " + what + ".");
+    // Names in a damaged file may hold anything; a sentence must stay readable.
+    std::string clean = what.substr(0, 400);
+    for (char& c : clean)
+        if (c < 0x20 || c > 0x7e) c = '?';
+    throw ModelFileError("Cannot use the model file " + path_ + ": " + clean + ".");
 }
 
 void GgufFile::map() {
