@@ -88,8 +88,8 @@ class Turn:
     `id` grows with time within a store; `message_id` is the platform's.
 
     A reply stands in the conversation right after the message it answers, even when other messages
-    came in while it was being made: `answers` is that message's turn id (None for a person's turn,
-    and for a reply to a message that is gone).
+    came in while it was being made: `answers` is that message's turn id (None for a person's
+    turn). It keeps that place when the message is erased.
     """
 
     id: int

@@ -173,7 +173,8 @@ class Store(Protocol):
         """Write the words of a reply before they are posted.
 
         `keys[0]` will carry them; the other promises of a burst are answered by it and are DONE.
-        Returns False, and changes nothing, if the reply was cancelled (by a reset) meanwhile.
+        Returns False, and changes nothing, if `keys[0]` is no longer QUEUED: cancelled by a reset
+        or a deletion, or written by another process that recovered it too.
         """
         ...
 

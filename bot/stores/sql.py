@@ -180,15 +180,16 @@ class SqlStore:
     ) -> bool:
         """Write the words of a reply before they are posted; see the port.
 
-        May be called again for a reply that is being posted, with other words. A key whose reply
-        was ended otherwise, or whose message was erased, counts as cancelled.
+        Only the first to call this for a reply is told True: two processes that both recovered a
+        promise do not both keep it. A promise that ended otherwise, or whose message was erased,
+        counts as cancelled.
         """
         first, *others = keys
         if await lock_reply(connection, first) is None:
             return False
         begun = await connection.scalar(
             update(replies)
-            .where(replies.c.key == first, replies.c.state.in_(OPEN))
+            .where(replies.c.key == first, replies.c.state == ReplyState.QUEUED)
             .values(state=ReplyState.POSTING, parts=list(parts), is_apology=is_apology)
             .returning(replies.c.id)
         )

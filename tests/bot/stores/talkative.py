@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import sys
 from datetime import UTC, datetime, timedelta
@@ -67,7 +68,12 @@ def main() -> None:
     parser.add_argument("--count", type=int)
     parser.add_argument("--recover", action="store_true")
     parser.add_argument("--file-size-limit", type=int)
+    parser.add_argument("--user", type=int)
     options = parser.parse_args()
+    if options.user is not None:
+        # Somebody else may not be able to read Python's own files: import all there is first.
+        asyncio.run(talk(argparse.Namespace(url="sqlite://", first=0, count=1, recover=True)))
+        os.seteuid(options.user)
     if options.file_size_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_size_limit,) * 2)
     try:

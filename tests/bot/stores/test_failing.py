@@ -6,9 +6,10 @@ import asyncio
 import os
 import re
 import sqlite3
-import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,48 @@ async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
         await open_store(f"sqlite+aiosqlite:///{tmp_path}")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(StoreFailed, match=r"cannot be opened|may not be written"):
-        await open_store(f"sqlite+aiosqlite:///{folder}/history.sqlite3")
+async def talk(*arguments: str) -> list[str]:
+    """What a process that talks to the store says until it ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(TALKATIVE),
+        *arguments,
+        cwd=TALKATIVE.parents[3],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    return output.decode().splitlines()
+
+
+@pytest.fixture
+def foreign_folder() -> Iterator[Path]:
+    """A folder that everybody may look into, outside pytest's own, which is private."""
+    with tempfile.TemporaryDirectory(prefix="friend-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+AS_NOBODY = ["--user", "65534"] if os.geteuid() == 0 else []
+
+
+async def test_a_folder_that_may_not_be_written(foreign_folder: Path) -> None:
+    if not AS_NOBODY:
+        foreign_folder.chmod(0o555)
+    file = foreign_folder / "history.sqlite3"
+    *_, line = await talk(f"sqlite+aiosqlite:///{file}", *AS_NOBODY)
+    assert line.startswith(f"failed The history file {file} cannot be opened. Check that its")
+
+
+async def test_a_file_that_may_not_be_written(foreign_folder: Path) -> None:
+    file = foreign_folder / "history.sqlite3"
+    await (await open_store(f"sqlite+aiosqlite:///{file}")).close()
+    file.chmod(0o444)
+    if not AS_NOBODY:
+        foreign_folder.chmod(0o555)
+    *_, line = await talk(f"sqlite+aiosqlite:///{file}", *AS_NOBODY)
+    assert line.startswith(f"failed The history file {file} ")
+    assert "may not be written. Give friend's user the right" in line
 
 
 async def test_a_full_database(sqlite_url: str, clock: Clock) -> None:
@@ -157,17 +194,8 @@ async def test_a_full_database(sqlite_url: str, clock: Clock) -> None:
 
 async def test_a_disk_that_takes_no_more(sqlite_url: str) -> None:
     """The kernel refuses the write (a limit on the size of files stands for a full disk)."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, TALKATIVE, sqlite_url, "--file-size-limit", "600000"],
-        cwd=TALKATIVE.parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    lines = done.stdout.splitlines()
-    assert lines[-1].startswith("failed The history file"), done
+    lines = await talk(sqlite_url, "--file-size-limit", "600000")
+    assert lines[-1].startswith("failed The history file"), lines
     assert "full" in lines[-1]
     accepted = [line.split()[1] for line in lines if line.startswith("accepted")]
     assert len(accepted) > 3

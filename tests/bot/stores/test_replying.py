@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -122,11 +123,16 @@ async def test_a_cancelled_first_key_changes_nothing_for_the_others(
     assert (owed.key, owed.state) == ("key1", ReplyState.QUEUED)
 
 
-async def test_words_may_be_written_anew_until_they_are_posted(chat: Chat) -> None:
+async def test_of_two_who_recovered_a_promise_one_may_keep_it(
+    chat: Chat, store: SqlStore, clock: Clock
+) -> None:
     await chat.hear("hi", owed="key1")
-    assert await chat.store.begin_posting(["key1"], ["first"], is_apology=True)
-    await chat.answer("key1", "second")
-    assert await chat.texts() == ["hi", "second"]
+    begun = await asyncio.gather(
+        *(store.begin_posting(["key1"], [f"words {n}"], is_apology=False) for n in range(4))
+    )
+    assert sorted(begun) == [False, False, False, True]
+    (owed,) = await store.unfinished("discord", not_before=clock.now)
+    assert owed.parts == (f"words {begun.index(True)}",)
 
 
 async def test_unfinished_gives_the_oldest_first_and_fails_what_is_too_old(
