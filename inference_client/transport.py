@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,7 @@ class Transport:
         self._settings = settings
         self._client: httpx.AsyncClient | None = None
         self._closed = False
+        self._opening = asyncio.Lock()
 
     @asynccontextmanager
     async def exchange(
@@ -79,7 +82,7 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         with _translated(request_id):
-            client = self._opened()
+            client = await self._opened()
             try:
                 response = await client.send(
                     client.build_request(method, url, content=body, headers=headers), stream=True
@@ -97,31 +100,38 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all connections; for good."""
-        self._closed = True
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        async with self._opening:
+            self._closed = True
+            if self._client is not None:
+                client, self._client = self._client, None
+                await client.aclose()
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._closed:
-            raise RuntimeError("This InferenceClient is closed.")
-        if self._client is None:
-            try:
-                self._client = self._new_client()
-            except (ImportError, ValueError, OSError) as error:
-                # a proxy in the environment that httpx cannot use, or a missing SSL_CERT_FILE
-                raise Refused(
-                    f"The proxy or certificate settings of the environment do not work: {error}",
-                    status=None,
-                ) from error
-        return self._client
+    async def _opened(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._closed:
+                raise RuntimeError("This InferenceClient is closed.")
+            if self._client is None:
+                try:
+                    # in a thread, because reading the CA certificates takes a while
+                    self._client = await asyncio.to_thread(self._new_client)
+                except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+                    # a proxy that httpx cannot use, or an SSL_CERT_FILE that is not there
+                    raise Refused(
+                        "The proxy or certificate settings of the environment "
+                        f"do not work: {error}",
+                        status=None,
+                    ) from error
+            return self._client
 
     def _new_client(self) -> httpx.AsyncClient:
         settings = self._settings
         headers = {"User-Agent": "friend"}
         if isinstance(settings.auth, BearerAuth):
             headers["Authorization"] = f"Bearer {settings.auth.key}"
+        # Plain HTTP to this machine needs no CA certificates; without them TLS would only fail.
+        plain = settings.loopback and settings.api_url.startswith("http:")
         return httpx.AsyncClient(
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
             auth=SigV4Signer(settings.auth) if isinstance(settings.auth, SigV4Auth) else None,
             headers=headers,
             follow_redirects=False,

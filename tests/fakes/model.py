@@ -204,7 +204,9 @@ class FakeModel:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/healthz", self._health)
         app.router.add_post("/", self._root)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()

@@ -197,7 +197,7 @@ async def test_a_redirect_is_not_followed(model: FakeModel, client_for: ClientFo
 
 async def test_nobody_listens(client_for: ClientFor) -> None:
     client = client_for(f"http://127.0.0.1:{_closed_port()}", **ONCE)
-    with pytest.raises(Unreachable, match="Connection refused.*Is it running") as caught:
+    with pytest.raises(Unreachable, match=r"Connection refused.*Is it running") as caught:
         await client.chat(HELLO)
     assert caught.value.retryable
 
@@ -213,7 +213,7 @@ async def test_no_connection_in_time(client_for: ClientFor) -> None:
             filler.setblocking(False)
             filler.connect_ex(address)
         client = client_for(f"http://127.0.0.1:{address[1]}", connect_timeout=0.2, **ONCE)
-        with pytest.raises(TimedOut, match="No connection to the model within 0.2 sec") as caught:
+        with pytest.raises(TimedOut, match=r"No connection to the model within 0\.2 sec") as caught:
             await client.chat(HELLO)
     assert caught.value.phase == "connect"
 
@@ -231,7 +231,7 @@ async def test_the_total_limit_holds_over_the_others(
     model.faults.hang(times=9)
     client = client_for(model.url, total_timeout=0.3, answer_timeout=60, attempts=9)
     started = asyncio.get_running_loop().time()
-    with pytest.raises(TimedOut, match="within 0.3 seconds") as caught:
+    with pytest.raises(TimedOut, match=r"within 0\.3 seconds") as caught:
         await client.chat(HELLO)
     assert caught.value.phase == "total"
     assert asyncio.get_running_loop().time() - started < 5

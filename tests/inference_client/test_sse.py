@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,13 +13,16 @@ _LIMIT = 1_000_000
 
 def _decode(chunks: list[bytes]) -> list[str]:
     decoder = SSEDecoder(_LIMIT)
-    events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + list(decoder.close())
+    return _feed(decoder, chunks) + list(decoder.close())
+
+
+def _feed(decoder: SSEDecoder, chunks: list[bytes]) -> list[str]:
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
 
 
 def _cut(data: bytes, at: list[int]) -> list[bytes]:
     marks = sorted({0, len(data), *(i % (len(data) + 1) for i in at)})
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(marks)]
 
 
 _LINE_END = st.sampled_from(["\n", "\r\n", "\r"])
@@ -70,18 +75,16 @@ def test_a_character_cut_in_two_is_whole_again() -> None:
 def test_an_endless_line_is_stopped() -> None:
     decoder = SSEDecoder(100)
     with pytest.raises(EventTooLong):
-        for _ in range(20):
-            list(decoder.feed(b"data: xxxx"))
+        _feed(decoder, [b"data: xxxx"] * 20)
 
 
 def test_an_endless_event_is_stopped() -> None:
     decoder = SSEDecoder(100)
     with pytest.raises(EventTooLong):
-        for _ in range(200):
-            list(decoder.feed(b"data:\n"))
+        _feed(decoder, [b"data:\n"] * 200)
 
 
 def test_the_limit_is_for_one_event_and_not_for_all() -> None:
     decoder = SSEDecoder(100)
-    events = [e for _ in range(50) for cut in (b"data: 01234", b"56789\n\n") for e in decoder.feed(cut)]
+    events = _feed(decoder, [b"data: 01234", b"56789\n\n"] * 50)
     assert events == ["0123456789"] * 50
