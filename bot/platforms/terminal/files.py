@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +59,11 @@ class Files:
 
     @contextmanager
     def open_log(self) -> Iterator[ChatLog]:
-        """Log to the file, or to standard error if a level is set by hand."""
+        """Log to the file, or to standard error if a level is set by hand.
+
+        Where the file cannot be written nothing is kept; the history, which lies beside it, has
+        the same trouble and says so.
+        """
         chat_log = ChatLog()
         secrets = secrets_of(self._settings)
         ops = self._settings.ops
@@ -73,8 +76,7 @@ class Files:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             is_long = self.log.exists() and self.log.stat().st_size > _LOG_BYTES
             file = self.log.open("w" if is_long else "a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            print(f"friend: no log can be kept in {self.log}: {error.strerror}", file=sys.stderr)
+        except OSError:
             file = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         with file:
             configure(ops, secrets, stream=file, tap=chat_log.hear)

@@ -24,7 +24,6 @@ from bot.platforms.terminal.screen import Screen
 from bot.platforms.terminal.window import ChatWindow
 from bot.settings import AccessSettings, Settings, TriggerSettings
 
-_EARLIER_TURNS = 4
 _NAME_SECONDS = 5.0
 
 
@@ -84,7 +83,7 @@ async def _in_window(settings: Settings, session: str) -> int:
             model = await _model_name(bot, settings)
             turns = await bot.store.window(platform.conversation)
         screen.opening(texts.starting(model, files.history_place, session))
-        screen.earlier(turns[-_EARLIER_TURNS:])
+        screen.earlier(turns)
         keyboard = Keyboard(
             label=screen.label.you, toolbar=lambda: f"{model} · {texts.TOOLBAR}",
             history_file=files.typed,

@@ -23,6 +23,7 @@ from bot.platforms.terminal.wrapping import WrappedStream
 FRIEND_STYLE = "bold magenta"
 YOU_STYLE = "bold cyan"
 _LONG_SECONDS = 2.0
+_EARLIER_TURNS = 4
 _EARLIER_CHARACTERS = 240
 
 
@@ -64,6 +65,9 @@ class Screen:
 
     def earlier(self, turns: Sequence[Turn]) -> None:
         """The end of what was said before, faintly; with a word if a reply is still owed."""
+        turns = turns[-_EARLIER_TURNS:]
+        if len(turns) > 1 and turns[0].role is Role.FRIEND:
+            turns = turns[1:]
         if not turns:
             self.console.print()
             return
