@@ -288,3 +288,11 @@ async def test_shards_share_the_guilds(fake: FakeDiscord) -> None:
     await client.close()
     await task
     assert sorted(heard) == ["0", "1", "2", "3"]
+
+
+async def test_sharding_can_be_demanded(fake: FakeDiscord) -> None:
+    fake.gateway.require_shards = True
+    async with RecordingClient() as client:
+        with pytest.raises(discord.ConnectionClosed) as caught:
+            await client.start(fake.token)
+    assert caught.value.code == 4011

@@ -14,6 +14,7 @@ from tests.fakes.discord import (
     CloudflareBan,
     FakeDiscord,
     Hang,
+    LateResponse,
     LostResponse,
     RateLimited,
     Refusal,
@@ -300,3 +301,30 @@ async def test_lone_surrogates_and_broken_json_are_refused(
             async with http.post(url, data=raw.encode()) as response:
                 assert response.status == 400
                 assert (await response.json())["code"] == 50109
+
+
+async def test_late_response_is_carried_out_at_once(
+    fake: FakeDiscord, channel: Channel, text: discord.TextChannel
+) -> None:
+    fake.faults.next(*POST, LateResponse(0.3))
+    sending = asyncio.create_task(text.send("hello"))
+    await fake.wait_for_message(channel)
+    assert not sending.done()
+    await sending
+
+
+async def test_hidden_history(
+    fake: FakeDiscord,
+    channel: Channel,
+    alice: User,
+    client: RecordingClient,
+    text: discord.TextChannel,
+) -> None:
+    await fake.say(channel, alice, f"{fake.bot.mention} hello")
+    await client.until(lambda: client.heard)
+    channel.denied.add("history")
+    with pytest.raises(discord.Forbidden):
+        [message async for message in text.history()]
+    with pytest.raises(discord.HTTPException) as caught:
+        await client.heard[0].reply("hi")
+    assert caught.value.code == 160002

@@ -41,6 +41,9 @@ class Listener(discord.Client):
 
     discord.py starts a task for each event, in order. A lock per channel, which is fair, keeps
     that order: an edit must not overtake the message it changes.
+
+    Attributes:
+        hears: whether the gateway is up now.
     """
 
     def __init__(self, friend: Friend, *, message_content: bool, **options: Any) -> None:
@@ -53,6 +56,7 @@ class Listener(discord.Client):
             **options,
         )
         self.commands = FriendCommands(self, friend)
+        self.hears = False
         self._friend = friend
         self._message_content = message_content
         self._order: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
@@ -60,6 +64,18 @@ class Listener(discord.Client):
     async def setup_hook(self) -> None:
         """Between login and the gateway: register the commands, if they changed."""
         await self.commands.sync_if_changed()
+
+    async def on_connect(self) -> None:
+        """A new session has begun."""
+        self.hears = True
+
+    async def on_resumed(self) -> None:
+        """The session goes on after a break."""
+        self.hears = True
+
+    async def on_disconnect(self) -> None:
+        """The connection is lost, for now."""
+        self.hears = False
 
     async def on_message(self, message: discord.Message) -> None:
         """Hand a message to the core, unless it is friend's own or cannot be read."""

@@ -63,11 +63,13 @@ class DiscordPlatform:
         self._steady_seconds = steady_seconds
         self._listener: Listener | None = None
         self._recovered = False
+        # friend has no voice: discord.py need not warn that it lacks the libraries for one.
+        discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
     @property
     def is_connected(self) -> bool:
-        """Whether the gateway is up now; for health checks."""
-        return self._listener is not None and self._listener.is_ready()
+        """Whether messages can be heard now; for health checks."""
+        return self._listener is not None and self._listener.hears
 
     def outlet(
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool
@@ -126,10 +128,10 @@ class DiscordPlatform:
         while True:
             began = time.monotonic()
             content = self._settings.message_content
-            self._listener = listener_type(friend, message_content=content)
+            self._listener = listener = listener_type(friend, message_content=content)
             try:
-                async with self._listener:
-                    await self._listener.start(self._token)
+                async with listener:
+                    await listener.start(self._token)
             except (discord.LoginFailure, discord.PrivilegedIntentsRequired) as error:
                 raise _explained(error) from error
             except discord.ConnectionClosed as error:
@@ -143,6 +145,8 @@ class DiscordPlatform:
                 _log.warning("discord.client_stopped", error=str(error))
             except Exception:  # noqa: BLE001 - whatever a payload does, friend comes back
                 _log.exception("discord.client_crashed")
+            finally:
+                self._listener = None
             if time.monotonic() - began >= self._steady_seconds:
                 wait = first
             _log.info("discord.restarting", in_seconds=wait)

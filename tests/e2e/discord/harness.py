@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,29 +95,39 @@ class Stage:
 
     @asynccontextmanager
     async def child(self, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A bot in a process of its own, connected; killed at the end if it still lives."""
+        """`friend discord` in a process of its own, connected; killed at the end if need be."""
         sessions = len(self.discord.gateway.sessions)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.e2e.discord.process",
-            cwd=ROOT,
-            env={
-                **os.environ,
-                **self.environment,
-                **self.discord.environment(),
-                **environment,
-            },
-        )
+        process = await self._spawn(environment)
         try:
             await self.discord.wait_until(
-                lambda: len(self.discord.gateway.sessions) > sessions, 30, "the child's session"
+                lambda: len(self.discord.gateway.sessions) > sessions, 40, "the child's session"
             )
             yield process
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            await process.communicate()
+
+    async def run_to_the_end(self, **environment: str) -> tuple[int, str]:
+        """`friend discord` until it ends by itself: its status, and all it said."""
+        process = await self._spawn(environment, stdout=PIPE, stderr=STDOUT)
+        async with asyncio.timeout(40):
+            said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+    async def _spawn(
+        self, environment: dict[str, str], *, stdout: int | None = None, stderr: int | None = None
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.e2e.discord.process",
+            cwd=ROOT,
+            env={**os.environ, **self.environment, **self.discord.environment(), **environment},
+            stdout=stdout,
+            stderr=stderr,
+        )
 
     async def ask(self, channel: Channel, user: User, text: str) -> Message:
         """Mention friend and return its reply."""

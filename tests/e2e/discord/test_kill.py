@@ -1,7 +1,8 @@
-"""kill -9 at every moment of a reply: after the next start it is there, once and whole."""
+"""The process ends, by kill -9 at any moment or in good order; each reply is there once, whole."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,3 +90,42 @@ async def test_killed_between_the_parts_of_a_long_reply(
     posted = general.posted(stage.discord.bot)
     assert len(posted) == 2
     assert " ".join(m.content for m in posted).split() == LONG.split()
+
+
+async def test_told_to_stop_it_finishes_the_reply_under_way(
+    stage: Stage, general: Channel, alice: User
+) -> None:
+    stage.model.first_delay = 1.0
+    async with stage.child() as process:
+        await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
+        await stage.discord.wait_until(lambda: stage.discord.is_typing(general))
+        process.terminate()
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    assert [m.content for m in general.posted(stage.discord.bot)] == ["I heard: hello"]
+
+
+async def test_told_to_stop_it_leaves_what_takes_too_long_to_the_next_start(
+    stage: Stage, general: Channel, alice: User
+) -> None:
+    stage.model.first_delay = 60
+    async with stage.child(FRIEND_DRAIN_SECONDS="0.2") as process:
+        await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
+        await stage.discord.wait_until(lambda: stage.discord.is_typing(general))
+        process.terminate()
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    assert general.posted(stage.discord.bot) == []
+    stage.model.first_delay = 0
+    async with stage.bot() as running:
+        await stage.discord.wait_for_message(general)
+        await running.idle()
+    assert [m.content for m in general.posted(stage.discord.bot)] == ["I heard: hello"]
+
+
+async def test_wrong_token_is_one_sentence_and_status_1(stage: Stage) -> None:
+    status, said = await stage.run_to_the_end(DISCORD_TOKEN="MTIz.wrong.token")
+    assert status == 1
+    assert "Discord does not know this bot token" in said
+    assert "Traceback" not in said
+    assert "MTIz.wrong.token" not in said

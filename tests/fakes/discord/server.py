@@ -48,8 +48,8 @@ class FakeDiscord:
     """
 
     def __init__(self, *, message_content: bool = False) -> None:
-        self.token = "ZmFrZQ.ZmFrZQ.fake-token"
-        self.world = World(self.token)
+        self.world = World()
+        self.token = self.world.token
         if message_content:
             self.world.allowed_intents |= MESSAGE_CONTENT
         self.gateway = self.world.gateway

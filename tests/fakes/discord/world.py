@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +33,13 @@ class World:
     """Everything that exists, by id.
 
     Attributes:
+        token: the only one that is taken; its first part is the bot's id, as in real ones.
         allowed_intents: privileged intents switched on in the developer portal.
         nonce_memory: seconds for which ``enforce_nonce`` finds an earlier message.
         typing: (channel, author, monotonic seconds) of every typing indicator.
     """
 
-    def __init__(self, token: str) -> None:
-        self.token = token
+    def __init__(self) -> None:
         self.ids = Snowflakes()
         self.changes = Changes()
         self.problems: list[str] = []
@@ -51,7 +53,9 @@ class World:
         self.base_url = ""
         self.bot = self.add_user("friend", bot=True)
         self.owner = self.add_user("owner")
-        self.application_id = self.ids.next()
+        self.application_id = self.bot.id
+        first = base64.b64encode(str(self.bot.id).encode()).decode().rstrip("=")
+        self.token = f"{first}.fake00.{secrets.token_urlsafe(28)}"
 
     @property
     def content_allowed(self) -> bool:
