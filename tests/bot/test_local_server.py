@@ -164,6 +164,20 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
+async def test_our_own_server_keeps_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    command = serve_command(ModelSettings(file=tmp_path / "nothing.gguf"))
+    async with LocalServer(command) as server:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{server.url}/healthz")
+        assert answer.status_code == 503
+        assert "nothing.gguf" in answer.text
+        assert server.running
+    assert not server.running
+
+
 def test_the_command_carries_the_settings(tmp_path: Path) -> None:
     command = serve_command(ModelSettings(file=tmp_path / "m.gguf", threads=3))
     assert command[:4] == [sys.executable, "-m", "lambda_inference", "serve"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import FrameType
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -35,12 +38,19 @@ def run_chat(settings: Settings, *, session: str = "default") -> int:
     """
     settings = for_one_person(settings)
     on_screen = sys.stdin.isatty() and sys.stdout.isatty()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     try:
         return asyncio.run((_in_window if on_screen else _in_pipe)(settings, session))
     except BrokenPipeError:
         # Whoever read our output has left; spare the interpreter another try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """Unwind, so that the terminal is left as it was found; the status is the shell's custom."""
+    sys.exit(128 + number)
 
 
 def for_one_person(settings: Settings) -> Settings:

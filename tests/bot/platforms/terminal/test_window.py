@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import pty
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -247,38 +249,76 @@ def test_a_terminal_without_unicode_gets_plain_marks() -> None:
     _CODES.sub("", file.getvalue()).encode("ascii")
 
 
-@pytest.mark.usefixtures("settings")
-async def test_the_command_on_a_real_terminal(model: FakeModel) -> None:
+class RealTerminal:
+    """`friend chat` on a pseudo-terminal."""
+
+    def __init__(self, ours: int, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._ours = ours
+        self._shown = bytearray()
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def read(self) -> None:
+        with contextlib.suppress(OSError):
+            self._shown.extend(os.read(self._ours, 65536))
+
+    async def sees(self, words: str) -> None:
+        async with asyncio.timeout(60):
+            while words not in _CODES.sub("", self._shown.decode("utf-8", "replace")):
+                assert self.process.returncode is None
+                await asyncio.sleep(0.02)
+
+    @property
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._ours)[3] & termios.ECHO)
+
+
+@asynccontextmanager
+async def _real_terminal(*arguments: str) -> AsyncIterator[RealTerminal]:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "friend", "chat", "--session", "work", cwd=ROOT, stdin=theirs,
+        sys.executable, "-m", "friend", "chat", *arguments, cwd=ROOT, stdin=theirs,
         stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
     )
-    os.close(theirs)
-    shown = bytearray()
+    terminal = RealTerminal(ours, process)
     loop = asyncio.get_running_loop()
+    loop.add_reader(ours, terminal.read)
+    try:
+        yield terminal
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
+    finally:
+        loop.remove_reader(ours)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(theirs)
+        os.close(ours)
 
-    def read() -> None:
-        try:
-            shown.extend(os.read(ours, 65536))
-        except OSError:
-            loop.remove_reader(ours)
 
-    async def sees(words: str) -> None:
-        async with asyncio.timeout(30):
-            while words not in _CODES.sub("", shown.decode("utf-8", "replace")):
-                assert process.returncode is None
-                await asyncio.sleep(0.02)
+@pytest.mark.usefixtures("settings")
+async def test_the_command_on_a_real_terminal() -> None:
+    async with _real_terminal("--session", "work") as terminal:
+        await terminal.sees("fake-model · session work · history in ~/.local/share/friend/history")
+        terminal.press(b"hi there\r")
+        await terminal.sees("friend › I heard: hi there")
+        terminal.press(b"\x04")
+        assert await asyncio.wait_for(terminal.process.wait(), 30) == 0
+        assert terminal.echoes
 
-    loop.add_reader(ours, read)
-    await sees("fake-model · session work · history in ~/.local/share/friend/history.sqlite3")
-    os.write(ours, b"hi there\r")
-    await sees("friend › I heard: hi there")
-    os.write(ours, b"\x04")
-    await sees(texts.FAREWELL)
-    assert process.stderr is not None
-    assert await process.stderr.read() == b""
-    assert await process.wait() == 0
-    loop.remove_reader(ours)
-    os.close(ours)
+
+@pytest.mark.usefixtures("settings")
+async def test_the_terminal_is_left_as_it_was_found(model: FakeModel) -> None:
+    model.faults.hang()
+    async with _real_terminal() as terminal:
+        assert terminal.echoes
+        await terminal.sees("history in")
+        terminal.press(b"hi there\r")
+        await terminal.sees("thinking")
+        assert not terminal.echoes
+        terminal.process.terminate()
+        assert await asyncio.wait_for(terminal.process.wait(), 30) == 128 + signal.SIGTERM
+        assert terminal.echoes
