@@ -139,6 +139,13 @@ class Busy(RequestError):
         return {"retry-after": str(self.retry_after)}
 
 
+class ClientGone(RequestError):
+    """The client went away before its answer; 499 is nginx's number for it."""
+
+    status = 499
+    kind = "invalid_request_error"
+
+
 class ModelUnavailable(RequestError):
     """The model failed to load, so nothing can be answered."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from lambda_inference import wire
 from lambda_inference.errors import (
     BadRequest,
+    ClientGone,
     InternalError,
     MethodNotAllowed,
     ModelUnavailable,
@@ -278,7 +279,7 @@ def _whole(run: _Run) -> bytes:
         if isinstance(event, Finished):
             return wire.completion(*run.about, "".join(text), event)
         text.append(event.text)
-    raise RequestError("The client went away before the reply was done.", code="cancelled")
+    raise ClientGone("The client went away before the reply was done.", code="client_gone")
 
 
 def _stream(run: _Run) -> Generator[bytes]:

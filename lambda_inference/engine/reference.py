@@ -91,11 +91,11 @@ class ReferenceEngine:
             with _quietly():
                 try:
                     self._model: Any = module.RWKV(stem, "cpu fp32")
+                    _, zero = self._step([0], None)  # fails if a tensor is missing
                 except (KeyError, RuntimeError, ValueError, AssertionError) as error:
                     raise ModelCorrupt(
                         f"{path} is not a complete RWKV-{generation} checkpoint ({error})."
                     ) from error
-        _, zero = self._step([0], None)
         self._shapes = [tuple(tensor.shape) for tensor in zero]
         self._zero = ReferenceState(self._zero_tensors())
 

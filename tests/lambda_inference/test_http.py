@@ -1,0 +1,199 @@
+"""The real server in a process of its own, asked by real clients."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.lambda_inference.conftest import RunningServer, running
+
+pytestmark = pytest.mark.e2e
+
+CHAT = "/v1/chat/completions"
+HI: list[Any] = [{"role": "user", "content": "hello there"}]
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def sdk(server: RunningServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def ready(client: httpx.Client) -> None:
+    end = time.monotonic() + 30
+    while client.get("/healthz").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_health_models_and_a_reply(client: httpx.Client) -> None:
+    ready(client)
+    assert client.get("/healthz").json()["model"] == "tiny"
+    assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
+    body = {"messages": HI, "seed": 1, "max_tokens": 9}
+    first, second = (client.post(CHAT, json=body).json() for _ in range(2))
+    assert first["choices"] == second["choices"]
+    assert first["choices"][0]["message"]["content"]
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+    assert set(first["timings"]) == {"queue_ms", "load_ms", "prefill_ms", "decode_ms"}
+
+
+def test_a_streamed_reply_is_the_same_reply(client: httpx.Client) -> None:
+    body = {"messages": HI, "seed": 5, "max_tokens": 24}
+    whole = client.post(CHAT, json=body).json()["choices"][0]
+    with client.stream("POST", CHAT, json={**body, "stream": True}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == whole["message"]["content"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["finish_reason"]
+    assert all("usage" not in chunk for chunk in chunks)
+
+
+def test_the_openai_client_talks_to_it(sdk: openai.OpenAI) -> None:
+    assert [model.id for model in sdk.models.list()] == ["tiny"]
+    answer = sdk.chat.completions.create(
+        model="tiny", messages=HI, seed=3, max_tokens=8, stop=["zzz"], logit_bias={"5": -1}
+    )
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 8
+
+
+def test_the_openai_client_streams_from_it(sdk: openai.OpenAI) -> None:
+    options: Any = {"model": "tiny", "messages": HI, "seed": 3, "max_tokens": 8}
+    whole = sdk.chat.completions.create(**options)
+    chunks = list(
+        sdk.chat.completions.create(**options, stream=True, stream_options={"include_usage": True})
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage is not None
+    assert whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_the_openai_client_understands_its_refusals(sdk: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.chat.completions.create(model="tiny", messages=HI, n=2)
+    assert caught.value.param == "n"
+    assert caught.value.request_id is not None
+    with pytest.raises(openai.NotFoundError):
+        sdk.models.retrieve("other")
+    with pytest.raises(openai.APIStatusError) as too_long:
+        sdk.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "x" * 2_000_000}]
+        )
+    assert too_long.value.status_code == 413
+
+
+def test_a_conversation_goes_on_from_its_state(client: httpx.Client) -> None:
+    messages = list(HI)
+    cached = []
+    for turn in range(5):
+        body = {"messages": messages, "seed": turn, "max_tokens": 6}
+        answer = client.post(CHAT, json=body).json()
+        cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+        said = answer["choices"][0]["message"]["content"]
+        messages += [
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": f"t{turn}"},
+        ]
+    assert cached[1:] == sorted(cached[1:])
+    assert cached[1] > 0
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(server: RunningServer) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(head + b"Content-Length: 99999999\r\n\r\n")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 413")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert bytes_taken(raw) < 32 << 20, "a body without an end was read on and on"
+
+
+def bytes_taken(raw: socket.socket, at_most: int = 64 << 20) -> int:
+    """How much of an endless chunked body the server takes before it hangs up."""
+    chunk, taken = b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while taken < at_most:
+            raw.sendall(chunk)
+            taken += len(chunk)
+    return taken
+
+
+def test_many_at_once_are_all_answered(server: RunningServer) -> None:
+    statuses: list[int] = []
+
+    def ask(number: int) -> None:
+        body = {"messages": [{"role": "user", "content": f"hello {number}"}], "max_tokens": 4}
+        statuses.append(httpx.post(server.url + CHAT, json=body, timeout=60).status_code)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [200] * 40
+
+
+def test_a_client_that_hangs_up_frees_the_model(model_file: Path) -> None:
+    limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_QUEUE": "0"}
+    with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
+        ready(client)
+        # A ban of every token that ends a turn makes a reply that would never end.
+        endless = {"messages": HI, "max_tokens": 10**6, "stream": True,
+                   "logit_bias": {str(token): -100 for token in range(4)}}  # fmt: skip
+        with httpx.stream("POST", server.url + CHAT, json=endless, timeout=30) as response:
+            next(response.iter_lines())
+            busy = client.post(CHAT, json={"messages": HI, "max_tokens": 2})
+            assert busy.status_code == 429
+            assert int(busy.headers["retry-after"]) >= 1
+        end = time.monotonic() + 20
+        while client.post(CHAT, json={"messages": HI, "max_tokens": 2}).status_code != 200:
+            assert time.monotonic() < end, "the reply for nobody went on"
+            time.sleep(0.05)
+
+
+def test_the_reply_time_limit_ends_a_reply_cleanly(model_file: Path) -> None:
+    limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_REPLY_SECONDS": "1"}
+    with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
+        ready(client)
+        endless = {"messages": HI, "max_tokens": 10**6,
+                   "logit_bias": {str(token): -100 for token in range(4)}}  # fmt: skip
+        choice = client.post(CHAT, json=endless, timeout=30).json()["choices"][0]
+        assert choice["finish_reason"] == "length"
+        assert choice["message"]["content"]
+
+
+def test_a_key_is_asked_for(model_file: Path) -> None:
+    with running(model_file, FRIEND_SERVER_KEY="sesame") as server:
+        url = f"{server.url}/v1"
+        with (
+            openai.OpenAI(base_url=url, api_key="wrong", max_retries=0) as stranger,
+            openai.OpenAI(base_url=url, api_key="sesame", max_retries=0) as friend,
+        ):
+            with pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+            assert [model.id for model in friend.models.list()] == ["tiny"]
