@@ -8,6 +8,7 @@ eps 1e-18, betas 0.9 / 0.99, decay on big matrices only, w0 at twice the rate.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
@@ -21,14 +22,21 @@ _SCALE = "lr_scale"
 def make_optimizers(
     model: nn.Module, *, rule: Rule, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers that together hold every weight of `model` once."""
-    hidden, big, double, rest = [], [], [], []
+    """The optimizers that together hold every weight of `model` once.
+
+    Muon's work is several matrix products a weight, so it gets one optimizer a layer: they can
+    step side by side.
+    """
+    big, double, rest = [], [], []
+    hidden: dict[str, list[nn.Parameter]] = defaultdict(list)
     for name, weight in model.named_parameters():
         if name.endswith("att.w0"):
             double.append(weight)
         elif weight.ndim == 2 and name.endswith(".weight"):
-            is_hidden = name.startswith("blocks.") and rule == "muon"
-            (hidden if is_hidden else big).append(weight)
+            if rule == "muon" and name.startswith("blocks."):
+                hidden[name.split(".")[1]].append(weight)
+            else:
+                big.append(weight)
         else:
             rest.append(weight)
     groups = [
@@ -39,14 +47,15 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-18, foreach=True)
     ]
-    if hidden:
-        muon = torch.optim.Muon(
-            [{"params": hidden, _SCALE: 1.0}],
+    optimizers += [
+        torch.optim.Muon(
+            [{"params": weights, _SCALE: 1.0}],
             lr=0.0,
             weight_decay=weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
-        optimizers.append(muon)
+        for weights in hidden.values()
+    ]
     return optimizers
 
 

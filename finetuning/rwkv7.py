@@ -100,22 +100,20 @@ def wkv7_chunked(
     if r.shape[1] % CHUNK:
         raise ValueError(f"the length must be a multiple of {CHUNK}, not {r.shape[1]}")
     with torch.autocast(r.device.type, enabled=False):
-        y, last = _ChunkedWKV.apply(r, log_w, k, v, a, b, state.transpose(-1, -2))
+        operands = (x.contiguous() for x in (r, log_w, k, v, a, b))
+        y, last = _ChunkedWKV.apply(*operands, state.transpose(-1, -2))
     return y, last.transpose(-1, -2)
 
 
-def _to_chunks(x: Tensor) -> Tensor:
-    """[B, T, H, N] -> [chunks, B*H, CHUNK, N]: a chunk of all heads is contiguous."""
+def _in_chunks(x: Tensor) -> Tensor:
+    """View [B, T, H, N] as [chunks, B, H, CHUNK, N]."""
     batch, time, heads, size = x.shape
-    x = x.view(batch, time // CHUNK, CHUNK, heads, size).permute(1, 0, 3, 2, 4)
-    return x.reshape(time // CHUNK, batch * heads, CHUNK, size)
+    return x.view(batch, time // CHUNK, CHUNK, heads, size).permute(1, 0, 3, 2, 4)
 
 
-def _from_chunks(x: Tensor, batch: int) -> Tensor:
-    """Undo `_to_chunks`."""
-    chunks, rows, _, size = x.shape
-    x = x.view(chunks, batch, rows // batch, CHUNK, size).permute(1, 0, 3, 2, 4)
-    return x.reshape(batch, chunks * CHUNK, rows // batch, size)
+def _rows(x: Tensor) -> Tensor:
+    """View [chunks, B, H, ...] as [chunks, B*H, ...]."""
+    return x.flatten(1, 2)
 
 
 class _ChunkedWKV(torch.autograd.Function):
@@ -141,16 +139,23 @@ class _ChunkedWKV(torch.autograd.Function):
         b: Tensor,
         state: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        batch, _, heads, size = r.shape
-        lw = _to_chunks(log_w)
+        batch, time, heads, size = r.shape
+        chunks, device = time // CHUNK, r.device
+        lw = _in_chunks(log_w)
         c = lw.cumsum(-2)
         up, down = c.exp(), (-c).exp()
-        before = (c - lw).exp()
-        left = torch.cat((_to_chunks(a) * before, _to_chunks(r) * up), dim=-2)
-        right = torch.cat((_to_chunks(b) * down, _to_chunks(k) * down), dim=-2)
-        values = _to_chunks(v)
-        scores = (left @ right.transpose(-1, -2)).mul_(_mask(r.device))
-        eye = torch.eye(CHUNK, device=r.device)
+        left, right, sources = (
+            torch.empty(chunks, batch, heads, 2 * CHUNK, size, device=device) for _ in range(3)
+        )
+        torch.mul(_in_chunks(a), (c - lw).exp_(), out=left[..., :CHUNK, :])
+        torch.mul(_in_chunks(r), up, out=left[..., CHUNK:, :])
+        torch.mul(_in_chunks(b), down, out=right[..., :CHUNK, :])
+        torch.mul(_in_chunks(k), down, out=right[..., CHUNK:, :])
+        sources[..., CHUNK:, :] = _in_chunks(v)
+        left, right, sources, up = _rows(left), _rows(right), _rows(sources), _rows(up)
+        values = sources[..., CHUNK:, :]
+        scores = (left @ right.transpose(-1, -2)).mul_(_mask(device))
+        eye = torch.eye(CHUNK, device=device)
         # (I - tril-(A B^T))^-1
         inverse = torch.linalg.solve_triangular(
             eye - scores[..., :CHUNK, :CHUNK],
@@ -164,74 +169,83 @@ class _ChunkedWKV(torch.autograd.Function):
         faded = right * up[..., -1:, :]
         from_values = faded[..., CHUNK:, :].transpose(-1, -2) @ values
 
-        chunks = r.shape[1] // CHUNK
         states = r.new_empty(chunks + 1, batch * heads, size, size)
         states[0] = state.reshape(batch * heads, size, size)
-        u = torch.empty_like(values)
+        u = torch.empty_like(u_zero)
         faded_b = faded[..., :CHUNK, :].transpose(-1, -2)
         for i in range(chunks):
             torch.baddbmm(u_zero[i], ahead[i], states[i], out=u[i])
             torch.addcmul(from_values[i], states[i], total[i], out=states[i + 1])
             states[i + 1].baddbmm_(faded_b[i], u[i])
 
-        sources = torch.cat((u, values), dim=-2)
-        y = left[..., CHUNK:, :] @ states[:-1] + scores[..., CHUNK:, :] @ sources
+        sources[..., :CHUNK, :] = u
+        seen = left[..., CHUNK:, :] @ states[:-1]
+        y = torch.empty_like(r)
+        torch.add(
+            seen.view(chunks, batch, heads, CHUNK, size),
+            (scores[..., CHUNK:, :] @ sources).view(chunks, batch, heads, CHUNK, size),
+            out=_in_chunks(y),
+        )
         ctx.save_for_backward(left, right, sources, scores, inverse, states, c, lw)
-        ctx.batch = batch
-        return _from_chunks(y, batch), states[-1].view(batch, heads, size, size)
+        return y, states[-1].view(batch, heads, size, size)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor, ...]:
         left, right, sources, scores, inverse, states, c, lw = ctx.saved_tensors
-        batch: int = ctx.batch
-        chunks, rows, _, size = c.shape
-        dy = _to_chunks(dy)
+        chunks, batch, heads, _, size = c.shape
+        rows = batch * heads
         up, down = c.exp(), (-c).exp()
-        before = (c - lw).exp()
-        total = up[..., -1, :].unsqueeze(-1)
-        faded = right * up[..., -1:, :]
-        from_y = scores[..., CHUNK:, :].transpose(-1, -2) @ dy  # gradient of [U; V] through Y
-        inverse_t = inverse.transpose(-1, -2)
-        left_t = left.transpose(-1, -2)
-        # dX solves U's system backwards; dX = x_zero + x_state dS'
+        last = _rows(up)[..., -1:, :]
+        total = last.transpose(-1, -2)
+        dout = torch.empty_like(sources)  # gradients of [X; Y], X = A S + tril-(A K^T) V
+        dy_rows = dout[..., CHUNK:, :]
+        dout.view(chunks, batch, heads, 2 * CHUNK, size)[..., CHUNK:, :] = _in_chunks(dy)
+        faded = right * last
+        from_y = scores[..., CHUNK:, :].transpose(-1, -2) @ dy_rows  # of [U; V] through Y
+        inverse_t, left_t = inverse.transpose(-1, -2), left.transpose(-1, -2)
+        # X solves U's system backwards: dX = x_zero + x_state dS'
         x_zero = inverse_t @ from_y[..., :CHUNK, :]
         x_state = inverse_t @ faded[..., :CHUNK, :]
-        s_zero = left_t[..., CHUNK:] @ dy
+        s_zero = left_t[..., CHUNK:] @ dy_rows
 
-        dstates = torch.empty_like(states)
+        dx, dstates = torch.empty_like(x_zero), torch.empty_like(states)
         dstates[chunks] = dlast.reshape(rows, size, size)
-        dx = torch.empty_like(x_zero)
         for i in reversed(range(chunks)):
             torch.baddbmm(x_zero[i], x_state[i], dstates[i + 1], out=dx[i])
             torch.addcmul(s_zero[i], dstates[i + 1], total[i], out=dstates[i])
             dstates[i].baddbmm_(left_t[i, ..., :CHUNK], dx[i])
 
+        dout[..., :CHUNK, :] = dx
         dnext = dstates[1:]
-        dout = torch.cat((dx, dy), dim=-2)
         dscores = (dout @ sources.transpose(-1, -2)).mul_(_mask(c.device))
-        dv = (
-            from_y[..., CHUNK:, :]
-            + faded[..., CHUNK:, :] @ dnext
-            + scores[..., :CHUNK, CHUNK:].transpose(-1, -2) @ dx
-        )
-        dleft = dout @ states[:-1].transpose(-1, -2) + dscores @ right
-        dright = dscores.transpose(-1, -2) @ left
-        dright += (sources @ dnext.transpose(-1, -2)) * up[..., -1:, :]
+        values_grad = faded[..., CHUNK:, :] @ dnext
+        values_grad += from_y[..., CHUNK:, :]
+        values_grad += scores[..., :CHUNK, CHUNK:].transpose(-1, -2) @ dx
+        dleft = dout @ states[:-1].transpose(-1, -2)
+        dleft += dscores @ right
+        dright = (sources @ dnext.transpose(-1, -2)).mul_(last)
+        dright += dscores.transpose(-1, -2) @ left
 
-        gained, lost = dleft * left, dright * right
+        split = (chunks, batch, heads, 2 * CHUNK, size)
+        gained, lost = (dleft * left).view(split), (dright * right).view(split)
         at_before = gained[..., :CHUNK, :]
-        dc = at_before + gained[..., CHUNK:, :] - lost[..., :CHUNK, :] - lost[..., CHUNK:, :]
-        dc[..., -1, :] += (states[1:] * dnext).sum(-1)
-        dlw = dc.flip(-2).cumsum(-2).flip(-2) - at_before
-        return (
-            _from_chunks(dleft[..., CHUNK:, :] * up, batch),
-            _from_chunks(dlw, batch),
-            _from_chunks(dright[..., CHUNK:, :] * down, batch),
-            _from_chunks(dv, batch),
-            _from_chunks(dleft[..., :CHUNK, :] * before, batch),
-            _from_chunks(dright[..., :CHUNK, :] * down, batch),
-            dstates[0].view(batch, rows // batch, size, size),
-        )
+        dc = at_before + gained[..., CHUNK:, :]
+        dc -= lost[..., :CHUNK, :]
+        dc -= lost[..., CHUNK:, :]
+        carried = (states[1:] * dnext).sum(-1).view(chunks, batch, heads, size)
+        # dlw_t sums dc from t to the chunk's end: the whole sum less what came before t
+        before_t = dc.cumsum(-2)
+        whole = before_t[..., -1:, :] + carried.unsqueeze(-2)
+
+        dr, dlw, dk, dv, da, db = (dy.new_empty(batch, chunks * CHUNK, heads, size) for _ in "rwkvab")
+        torch.sub(whole, before_t.sub_(dc).add_(at_before), out=_in_chunks(dlw))
+        dleft, dright = dleft.view(split), dright.view(split)
+        torch.mul(dleft[..., :CHUNK, :], (c - lw).exp_(), out=_in_chunks(da))
+        torch.mul(dleft[..., CHUNK:, :], up, out=_in_chunks(dr))
+        torch.mul(dright[..., :CHUNK, :], down, out=_in_chunks(db))
+        torch.mul(dright[..., CHUNK:, :], down, out=_in_chunks(dk))
+        _in_chunks(dv).copy_(values_grad.view(chunks, batch, heads, CHUNK, size))
+        return dr, dlw, dk, dv, da, db, dstates[0].view(batch, heads, size, size)
 
 
 def _mask(device: torch.device) -> Tensor:

@@ -125,6 +125,8 @@ class Learner:
         self._micro = settings.micro_batch
         self._weights = list(model.parameters())
         threads = settings.workers if self._device.type == "cpu" else 1
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # a core each to the workers, none left to share
         self._pool = ThreadPoolExecutor(threads, initializer=_single_threaded)
 
     def close(self) -> None:
@@ -144,6 +146,10 @@ class Learner:
                     continue
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return total
+
+    def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Let all optimizers take a step."""
+        list(self._pool.map(_take_step, optimizers))
 
     @torch.no_grad()
     def loss(self, rows: npt.NDArray[np.int32]) -> float:
@@ -173,6 +179,10 @@ class Learner:
         with torch.autocast(self._device.type, self._dtype, enabled=narrow):
             hidden, _ = self.model.hidden(inputs)
         return head_loss(hidden, self.model.head.weight, targets, self._dtype)
+
+
+def _take_step(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
 
 
 def _single_threaded() -> None:
@@ -216,8 +226,7 @@ def train(settings: TrainSettings, reporter: Reporter | None = None) -> RWKV7:
                     f"The loss is {loss} at step {position.step}. Lower --peak-rate and run again "
                     "from the last checkpoint, which is still sound."
                 )
-            for optimizer in optimizers:
-                optimizer.step()
+            learner.update(optimizers)
             position.step += 1
             position.tokens += batch[0].size
             position.seconds = seconds_before + time.monotonic() - started

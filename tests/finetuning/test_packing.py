@@ -1,0 +1,104 @@
+"""Rows hold whole turns of whole conversations, with the labels in turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from finetuning.data.corpus import Conversation
+from finetuning.data.packing import (
+    IGNORED,
+    Packer,
+    batches,
+    cut_into_pieces,
+    lay_into_rows,
+    tokenize,
+)
+from finetuning.data.tokenizer import TurnTokens
+
+TEMPLATE = TurnTokens(0, 1, 2, 3)
+ROOM = 24
+
+turns_of_tokens = st.lists(
+    st.lists(st.integers(4, 90), min_size=1, max_size=ROOM - 2), min_size=1, max_size=12
+)
+
+
+@given(turns=turns_of_tokens)
+def test_pieces_fit_and_lose_no_turn(turns: list[list[int]]) -> None:
+    arrays = [np.array(turn, dtype=np.uint16) for turn in turns]
+    pieces = [piece.tolist() for piece in cut_into_pieces(arrays, TEMPLATE, ROOM)]
+
+    assert all(0 < len(piece) <= ROOM for piece in pieces)
+    joined = [token for piece in pieces for token in piece if token != TEMPLATE.end_of_text]
+    wanted = []
+    for index, turn in enumerate(turns):
+        label = TEMPLATE.user if index % 2 == 0 else TEMPLATE.friend
+        wanted += [label, *turn, TEMPLATE.separator]
+    assert joined == wanted
+    for piece in pieces:
+        assert piece[0] in (TEMPLATE.user, TEMPLATE.friend)
+        assert TEMPLATE.end_of_text not in piece[:-1]
+    for piece in pieces[:-1]:
+        assert piece[-1] == TEMPLATE.separator
+
+
+def test_a_turn_longer_than_a_row_is_cut_to_fit() -> None:
+    (piece,) = cut_into_pieces([np.arange(4, 90, dtype=np.uint16)], TEMPLATE, ROOM)
+    assert len(piece) == ROOM
+    assert piece[-1] == TEMPLATE.separator
+
+
+@given(lengths=st.lists(st.integers(1, ROOM), max_size=60))
+def test_rows_hold_every_piece_once_and_no_two_rows_could_be_one(lengths: list[int]) -> None:
+    pieces = [np.full(length, index, dtype=np.uint16) for index, length in enumerate(lengths)]
+    rows = lay_into_rows(pieces, ROOM)
+    assert Counter(token for row in rows for token in row.tolist()) == Counter(
+        {index: length for index, length in enumerate(lengths)}
+    )
+    assert all(len(row) <= ROOM for row in rows)
+    first, second = sorted([len(row) for row in rows] + [ROOM, ROOM])[:2]
+    assert first + second > ROOM
+
+
+def conversations(source: str, count: int) -> list[Conversation]:
+    return [Conversation(source, (f"one {i}", f"two {i}", f"three {i}")) for i in range(count)]
+
+
+def test_an_epoch_is_a_function_of_seed_and_number(tokenizer: Tokenizer) -> None:
+    data = tokenize(conversations("test", 40), tokenizer)
+    packer = Packer(data, tokenizer, 64, seed=3)
+    again = Packer(data, tokenizer, 64, seed=3)
+    assert np.array_equal(packer.epoch(1), again.epoch(1))
+    assert not np.array_equal(packer.epoch(0), packer.epoch(1)[: len(packer.epoch(0))])
+
+
+@pytest.mark.parametrize(("weight", "low", "high"), [(0.25, 60, 140), (1, 400, 400), (2, 800, 800)])
+def test_sources_count_by_their_weight(
+    tokenizer: Tokenizer, weight: float, low: int, high: int
+) -> None:
+    data = tokenize(conversations("test", 400), tokenizer, {"test": weight})
+    rows = Packer(data, tokenizer, 64, seed=0).epoch(0)
+    assert low <= int((rows == TEMPLATE.end_of_text).sum()) <= high
+
+
+def test_the_first_turn_is_left_out_about_half_the_time(tokenizer: Tokenizer) -> None:
+    data = tokenize(conversations("test", 400), tokenizer)
+    rows = Packer(data, tokenizer, 64, seed=0).epoch(0)
+    users, friends = (rows == TEMPLATE.user).sum(), (rows == TEMPLATE.friend).sum()
+    swapped = 2 * 400 - users  # a whole conversation has two turns of the user, a swapped one one
+    assert friends == 400
+    assert 150 < swapped < 250
+
+
+def test_batches_predict_the_next_token_and_nothing_in_the_padding() -> None:
+    rows = np.array([[5, 6, 7, IGNORED], [8, 9, 10, 11], [1, 2, 3, 4]], dtype=np.int32)
+    (only,) = batches(rows, 2)
+    assert only[0].tolist() == [[5, 6, 7], [8, 9, 10]]
+    assert only[1].tolist() == [[6, 7, IGNORED], [9, 10, 11]]
+    assert len(list(batches(rows, 2, start=2))) == 0
