@@ -48,7 +48,7 @@ def chat(
     ] = "default",
 ) -> None:
     """Talk with friend in the terminal. Needs no tokens and no settings."""
-    from bot.platforms.terminal import run_chat
+    from bot.chat import run_chat
 
     sys.exit(run_chat(_settings(), session=session))
 

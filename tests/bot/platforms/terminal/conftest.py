@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from bot.app import Bot, open_bot
+from bot.chat import for_one_person
 from bot.core.conversation import Person
 from bot.platforms.terminal.exchange import Exchange, Outcomes
 from bot.platforms.terminal.outlet import TerminalPlatform, View
-from bot.platforms.terminal.run import for_one_person
 from bot.settings import ModelSettings, Settings, load_settings
 from tests.fakes.model import FakeModel
 

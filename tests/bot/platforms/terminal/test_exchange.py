@@ -145,7 +145,7 @@ async def test_lists_meant_for_company_do_not_lock_the_owner_out(
 ) -> None:
     from dataclasses import replace
 
-    from bot.platforms.terminal.run import for_one_person
+    from bot.chat import for_one_person
     from bot.settings import AccessSettings, TriggerSettings, load_settings
 
     strict = replace(

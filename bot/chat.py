@@ -9,23 +9,27 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from bot.app import Bot, open_bot
 from bot.core.conversation import Person
 from bot.platforms.terminal import texts
 from bot.platforms.terminal.exchange import Exchange, Outcomes
-from bot.platforms.terminal.files import Files
+from bot.platforms.terminal.files import Files, open_log
 from bot.platforms.terminal.keyboard import Keyboard, silent_keys
 from bot.platforms.terminal.outlet import TerminalPlatform
 from bot.platforms.terminal.plain import read_lines, talk_plainly
 from bot.platforms.terminal.screen import Screen
 from bot.platforms.terminal.window import ChatWindow
 from bot.settings import AccessSettings, Settings, TriggerSettings
+from bot.stores import default_url
 
 _NAME_SECONDS = 5.0
 
@@ -71,7 +75,7 @@ def whoever_is_here() -> Person:
 async def _in_pipe(settings: Settings, session: str) -> int:
     platform = TerminalPlatform(session=session, person=whoever_is_here())
     outcomes = Outcomes()
-    with Files(settings).open_log() as log:
+    with open_log(_files(settings), settings) as log:
         async with open_bot(settings, [platform], observer=outcomes) as bot:
             return await talk_plainly(
                 _exchange(bot, platform, outcomes), read_lines(sys.stdin.fileno()),
@@ -83,9 +87,9 @@ async def _in_window(settings: Settings, session: str) -> int:
     screen = Screen(Console(highlight=False))
     platform = TerminalPlatform(session=session, person=whoever_is_here(), view=screen)
     outcomes = Outcomes()
-    files = Files(settings)
+    files = _files(settings)
     async with AsyncExitStack() as stack:
-        log = stack.enter_context(files.open_log())
+        log = stack.enter_context(open_log(files, settings))
         with silent_keys(), screen.waiting(texts.WAKING):
             bot = await stack.enter_async_context(
                 open_bot(settings, [platform], observer=outcomes)
@@ -104,6 +108,13 @@ async def _in_window(settings: Settings, session: str) -> int:
         )
         await window.run()
     return 0
+
+
+def _files(settings: Settings) -> Files:
+    """Beside an SQLite history, else in the user's data folder."""
+    history = _sqlite_file(settings.store.url.get_secret_value() or default_url())
+    folder = (history or _sqlite_file(default_url()) or Path()).parent
+    return Files(folder, history)
 
 
 def _exchange(bot: Bot, platform: TerminalPlatform, outcomes: Outcomes) -> Exchange:
@@ -125,3 +136,13 @@ async def _model_name(bot: Bot, settings: Settings) -> str:
     except TimeoutError:
         return texts.SOME_MODEL
     return health.models[0] if health.models else texts.SOME_MODEL
+
+
+def _sqlite_file(url: str) -> Path | None:
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        return None
+    if address.get_backend_name() != "sqlite" or address.database in {None, "", ":memory:"}:
+        return None
+    return Path(str(address.database)).expanduser()
