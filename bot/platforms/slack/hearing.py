@@ -95,7 +95,7 @@ class Hearing:
             event,
             team_id=team_id,
             me=self._me,
-            names=await self._names.of(people_in(event)),
+            names=await self._names.of(people_in(event) - {self._me.user_id}),
             in_friend_thread=takes_part,
         )
 

@@ -6,6 +6,7 @@ could not be stored is not acknowledged, and Slack sends it again.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import structlog
@@ -46,7 +47,10 @@ def bolt_app(
             bot_token=client.token,
         )
 
+    logger = logging.getLogger("slack_bolt.friend")
+    logger.setLevel(logging.ERROR)  # Bolt warns of tokens it finds in the environment itself
     app = AsyncApp(
+        logger=logger,
         client=AsyncWebClient(base_url=client.base_url),
         authorize=authorize,
         signing_secret=signing_secret,

@@ -10,7 +10,7 @@ import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.core.friend import Friend
-from bot.errors import BadToken, StoreFailed
+from bot.errors import BadToken
 from bot.platforms.slack.address import Address
 from bot.platforms.slack.client import CALL_SECONDS, web_client
 from bot.platforms.slack.draft import StreamBudgets
@@ -23,8 +23,6 @@ from bot.platforms.slack.socket import SocketConnection, SocketTimes
 from bot.settings import SlackSettings
 
 _log = structlog.get_logger(__name__)
-
-RECOVER_AGAIN_SECONDS = 5.0
 
 
 class SlackPlatform:
@@ -74,23 +72,10 @@ class SlackPlatform:
             _log.info("slack.signed_in", team=me.team, user=me.user_id)
             self.connected.clear()
             receiver = self._receiver(friend, me)
-            recovery = asyncio.create_task(self._recover(friend))
-            try:
-                await receiver.run(self.connected)
-            finally:
-                recovery.cancel()
-                await asyncio.wait([recovery])
-
-    async def _recover(self, friend: Friend) -> None:
-        """Once in the life of the process, take up what an earlier one still owed."""
-        await self.connected.wait()
-        while not self._recovered:
-            try:
-                await friend.recover(self.name)
+            if not self._recovered:
+                await friend.recover(self.name)  # before events come: theirs are no old debts
                 self._recovered = True
-            except StoreFailed as error:
-                _log.error("store.failed", error=str(error))
-                await asyncio.sleep(RECOVER_AGAIN_SECONDS)
+            await receiver.run(self.connected)
 
     def _receiver(self, friend: Friend, me: Identity) -> SocketConnection | SignedHttpServer:
         app_token = self._settings.app_token.get_secret_value()

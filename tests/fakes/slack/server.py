@@ -67,10 +67,7 @@ class FakeSlack(Stage):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        carrying = list(self._carrying)
-        for task in carrying:
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
+        await self.lose_deliveries()
         await self.socket.close()
         await self.http.close()
         if self._runner is not None:

@@ -145,6 +145,13 @@ class State:
             self.fail(f"a delivery could not be carried: {error!r}")
         self.tell()
 
+    async def lose_deliveries(self) -> None:
+        """Nobody was listening so far: what has not arrived yet never will."""
+        carrying = list(self._carrying)
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+
     def emit(self, event: dict[str, Any]) -> None:
         """Deliver `event` if the app is in the channel and subscribed to its kind."""
         kind = event["type"]
