@@ -232,7 +232,7 @@ async def test_slow_reply_is_streamed_by_edits_at_most_once_in_the_set_time(
     contents = [content for _, content in reply.versions]
     assert len(times) >= 4
     # The last edit completes the reply and need not wait.
-    assert all(b - a >= 0.19 for a, b in itertools.pairwise(times))
+    assert all(b - a >= 0.19 for a, b in itertools.pairwise(times[:-1]))
     assert all(b.startswith(a) for a, b in itertools.pairwise(contents))
     assert reply.pinged == []
     assert again.id != reply.id
