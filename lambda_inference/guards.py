@@ -90,7 +90,7 @@ def loop_bans(tokens: Sequence[int]) -> set[int]:
     size = len(tokens)
     for period in range(1, min(_LONGEST_PERIOD, size // 2) + 1):
         span = period * (_times_allowed(period) + 1) - 1
-        if span > size:
+        if span > size or tokens[-1] != tokens[-1 - period]:
             continue
         tail = tokens[size - span :]
         if tail[period:] == tail[:-period]:

@@ -306,8 +306,8 @@ def body_too_long(limit: int) -> TooLong:
 
 def refusal(error: RequestError, request_id: str) -> HttpResponse:
     """A refusal as a response."""
-    if error.status >= 500:
-        _log.warning("%s: %d, %s", request_id, error.status, error.message)
+    level = logging.WARNING if error.status >= 500 else logging.INFO
+    _log.log(level, "%s: %d, %s", request_id, error.status, error.message)
     return _json(error.status, wire.error_body(error, request_id), request_id, error.headers)
 
 
