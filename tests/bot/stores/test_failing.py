@@ -41,6 +41,27 @@ async def test_a_locked_database_is_waited_for(sqlite_url: str, file: Path, cloc
     await store.close()
 
 
+async def test_a_caller_that_gives_up_while_the_database_is_locked(
+    sqlite_url: str, file: Path, clock: Clock
+) -> None:
+    """What it had begun ends by itself, and holds no lock afterwards."""
+    store = await open_store(sqlite_url, clock=clock, patience_seconds=2)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    said = message(sent_at=clock.now)
+    call = asyncio.create_task(store.accept(said, reply_key=None))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.sleep(0)
+    other.execute("COMMIT")
+    other.close()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await store.accept(said, reply_key=None) is None
+    assert await store.reset(LOBBY) == 1
+    await store.close()
+
+
 async def test_a_database_that_stays_locked(sqlite_url: str, file: Path, clock: Clock) -> None:
     store = await open_store(sqlite_url, clock=clock, patience_seconds=0.1)
     other = sqlite3.connect(file, isolation_level=None)
