@@ -78,24 +78,25 @@ class SlackOutlet:
         if self._recovering or self._draft.doubtful:
             posted = await find_posted(self._client, self._address, self._key, own_id=self._own_id)
         self._done.update(posted.parts)
-        drafts = list(posted.drafts)
         for number, part in enumerate(parts):
             if number not in self._done:
-                self._done[number] = await self._put(number, escape(part), drafts)
+                self._done[number] = await self._put(number, escape(part), posted.draft)
                 self._status.posted()
-        for ts in drafts:
-            await delete(self._client, self._address.channel, ts)
         self._draft.doubtful = False
         return [self._done[number] for number in range(len(parts))]
 
-    async def _put(self, number: int, text: str, drafts: list[str]) -> str:
-        """Complete a draft into part `number`, or post it; `drafts` loses the one used."""
+    async def _put(self, number: int, text: str, left_behind: str) -> str:
+        """Complete a draft into the first part, or post a part anew.
+
+        Args:
+            left_behind: ts of a draft that an earlier try did not complete.
+        """
         ts = None
         if number == 0 and self._draft.ts is not None:
             ts = await self._draft.complete(text, label(self._key, number))
-        elif number == 0 and drafts:
+        elif number == 0 and left_behind:
             channel = self._address.channel
-            ts = await adopt(self._client, channel, drafts.pop(0), text, label(self._key, number))
+            ts = await adopt(self._client, channel, left_behind, text, label(self._key, number))
         return ts or await self._post(number, text)
 
     async def _post(self, number: int, text: str) -> str:
@@ -126,7 +127,7 @@ class SlackOutlet:
         await self._status.settle()
         if self._draft.doubtful or self._recovering:
             posted = await find_posted(self._client, self._address, self._key, own_id=self._own_id)
-            for ts in posted.drafts:
-                await delete(self._client, self._address.channel, ts)
+            if posted.draft:
+                await delete(self._client, self._address.channel, posted.draft)
             self._draft.doubtful = False
         await self._draft.remove()

@@ -25,11 +25,11 @@ class Posted:
 
     Attributes:
         parts: message ts by part number.
-        drafts: message ts of unfinished drafts, oldest first.
+        draft: message ts of the newest unfinished draft; "" if there is none.
     """
 
     parts: dict[int, str] = field(default_factory=dict)
-    drafts: list[str] = field(default_factory=list)
+    draft: str = ""
 
 
 def label(reply_key: str, part: int) -> dict[str, Any]:
@@ -45,7 +45,6 @@ async def find_posted(
     Raises:
         DeliveryFailed: Slack does not let friend look just now; posting blindly could double.
     """
-    found = Posted()
     try:
         answer = await client.conversations_replies(
             channel=address.channel,
@@ -57,12 +56,14 @@ async def find_posted(
         )
     except CALL_ERRORS as error:
         raise delivery_failed(error) from error
+    parts: dict[int, str] = {}
+    draft = ""
     for message in answer.get("messages") or []:
         if message.get("user") != own_id or float(message["ts"]) <= float(address.ts):
             continue
         metadata = message.get("metadata") or {}
         if metadata.get("event_type") != EVENT_TYPE:
-            found.drafts.append(message["ts"])
+            draft = str(message["ts"])
         elif metadata["event_payload"].get("key") == reply_key:
-            found.parts[int(metadata["event_payload"]["part"])] = message["ts"]
-    return found
+            parts[int(metadata["event_payload"]["part"])] = str(message["ts"])
+    return Posted(parts, draft)

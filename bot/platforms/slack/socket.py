@@ -18,6 +18,7 @@ from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.errors import FriendError
 from bot.platforms.slack.signin import open_socket
 
 _log = structlog.get_logger(__name__)
@@ -59,13 +60,20 @@ class SocketConnection:
             PlatformFailed: Slack does not accept the app token.
             FriendError: Slack cannot be reached; run it again.
         """
-        while True:
-            await self._run_one(connected)
-            _log.warning("slack.socket_restarted")
+        handler = await self._open()
+        try:
+            while True:
+                connected.set()
+                await self._watch(handler)
+                fresh = await self._open()  # before the old one goes, so that no event waits
+                await handler.close_async()  # type: ignore[no-untyped-call]
+                handler = fresh
+                _log.info("slack.socket_replaced")
+        finally:
+            await handler.close_async()  # type: ignore[no-untyped-call]
 
-    async def _run_one(self, connected: asyncio.Event) -> None:
-        """One handler of the SDK's, from its first socket until it is beyond help."""
-        url = await open_socket(self._client, self._app_token)
+    async def _open(self) -> AsyncSocketModeHandler:
+        """A handler of the SDK's on an open socket."""
         handler = AsyncSocketModeHandler(
             self._app,
             self._app_token,
@@ -73,19 +81,18 @@ class SocketConnection:
             logger=logging.getLogger(__name__),
             ping_interval=self._times.ping,
         )
-        handler.client.wss_uri = url
         handler.client.on_message_listeners.append(self._on_frame)
         try:
+            handler.client.wss_uri = await open_socket(self._client, self._app_token)
             async with asyncio.timeout(self._times.grace):
                 await handler.connect_async()  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            _log.warning("slack.socket_not_opened", after_seconds=self._times.grace)
-        else:
-            self._last_frame = time.monotonic()
-            connected.set()
-            await self._watch(handler)
-        finally:
+        except BaseException as error:
             await handler.close_async()  # type: ignore[no-untyped-call]
+            if isinstance(error, TimeoutError):
+                raise FriendError("Slack opens no socket; friend tries again by itself.") from error
+            raise
+        self._last_frame = time.monotonic()
+        return handler
 
     async def _watch(self, handler: AsyncSocketModeHandler) -> None:
         """Return when the handler should be replaced."""
