@@ -45,7 +45,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 class _SafeTensors(Checkpoint):
-    """Format: 8 bytes length, JSON directory, data. https://github.com/huggingface/safetensors"""
+    """Length (8 bytes), JSON directory, data: https://github.com/huggingface/safetensors"""  # noqa: D415
 
     def __init__(self, path: Path) -> None:
         self._path = path

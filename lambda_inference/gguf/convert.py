@@ -7,7 +7,6 @@ one at a time, and the file appears under its name only when it is whole.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +96,7 @@ def convert(
             if progress is not None:
                 progress(done, len(plan), tensor.name)
         writer.close()
-        os.replace(part, target)
+        part.replace(target)
     finally:
         writer.close()
         part.unlink(missing_ok=True)
@@ -196,8 +195,10 @@ def _labels(config: Mapping[str, Any], vocabulary: Vocabulary) -> Labels | None:
         end = template.get("end_of_text")
         if isinstance(end, int):
             end = vocabulary.tokens[end]
-        texts = (str(template[key]) for key in ("user", "assistant", "separator"))
-        return Labels(*texts, end_of_text=end)
+        user, assistant, separator = (
+            str(template[key]) for key in ("user", "assistant", "separator")
+        )
+        return Labels(user, assistant, separator, end)
     except (KeyError, AttributeError, TypeError, IndexError) as error:
         raise ModelCorrupt(f"config.json has no usable template ({error}).") from error
 

@@ -114,8 +114,8 @@ def tensors_of(weights: Checkpoint, shape: Shape) -> Iterator[Tensor]:
         for part in ("weight", "bias"):
             yield build.plain(f"{old}ln1.{part}", f"{new}attn_norm.{part}")
             yield build.plain(f"{old}ln2.{part}", f"{new}attn_norm_2.{part}")
-        yield from _mixing7(build, old, new, i) if shape.generation == 7 else _mixing4(
-            build, old, new
+        yield from (
+            _mixing7(build, old, new, i) if shape.generation == 7 else _mixing4(build, old, new)
         )
         for name in _MATRICES:
             yield build.plain(

@@ -1,8 +1,8 @@
 """The tokenizer inside a model file.
 
-Hugging Face BPE goes in whole (`tokenizer.huggingface.json`), followed by the token and merge lists
-that llama.cpp reads instead. The RWKV World vocabulary goes in as llama.cpp keeps it: the model name
-"rwkv" and one escaped text a token.
+Hugging Face BPE goes in whole (`tokenizer.huggingface.json`), followed by the token and merge
+lists that llama.cpp reads instead. The RWKV World vocabulary goes in as llama.cpp keeps it: the
+model name "rwkv" and one escaped text a token.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def bpe_vocabulary(source: str, rows: int) -> Vocabulary:
             "they do not belong together."
         )
     texts = [tokens.get(i, f"[PAD{i}]") for i in range(rows)]
-    types = [_UNUSED if i not in tokens else _CONTROL if i in added else _NORMAL
-             for i in range(rows)]
+    types = [
+        _UNUSED if i not in tokens else _CONTROL if i in added else _NORMAL for i in range(rows)
+    ]
     end = next((number for number, text in added.items() if text == _END), None)
     return Vocabulary(source, "gpt2", texts, types, merges, end)
 

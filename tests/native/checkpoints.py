@@ -1,4 +1,4 @@
-"""Random checkpoints with official names, real proportions and weights on a trained model's scale."""
+"""Random checkpoints: official names, real proportions, weights on a trained model's scale."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def rwkv7(
     return weights
 
 
-def rwkv4(
-    *, layers: int, width: int, vocab: int, ffn: int | None = None, seed: int = 1
-) -> Weights:
+def rwkv4(*, layers: int, width: int, vocab: int, ffn: int | None = None, seed: int = 1) -> Weights:
     """RWKV-4."""
     random = _Random(seed)
     weights = _frame(random, layers, width, vocab)
@@ -125,13 +123,28 @@ def save_tokenizer(folder: Path, size: int) -> Path:
     document = {
         "version": "1.0",
         "added_tokens": [
-            {"id": 0, "content": "<|endoftext|>", "special": True, "single_word": False,
-             "lstrip": False, "rstrip": False, "normalized": False}
+            {
+                "id": 0,
+                "content": "<|endoftext|>",
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
         ],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                          "use_regex": True},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
-                    "use_regex": True},
+        "pre_tokenizer": {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
     }
     path = folder / "tokenizer.json"

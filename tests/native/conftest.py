@@ -17,7 +17,8 @@ from tests.native import checkpoints
 
 if _module := os.environ.get("FRIEND_NATIVE_MODULE"):
     _spec = importlib.util.spec_from_file_location("lambda_inference._native", _module)
-    assert _spec is not None and _spec.loader is not None
+    assert _spec is not None
+    assert _spec.loader is not None
     sys.modules["lambda_inference._native"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["lambda_inference._native"])
 

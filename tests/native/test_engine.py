@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,9 @@ def tokens_for(engine: Engine, count: int, seed: int = 0) -> list[int]:
     return [int(t) for t in np.random.default_rng(seed).integers(0, engine.vocab_size, count)]
 
 
-def one_by_one(engine: Engine, tokens: list[int], state: State | None = None) -> tuple[Floats, State]:
+def one_by_one(
+    engine: Engine, tokens: list[int], state: State | None = None
+) -> tuple[Floats, State]:
     for token in tokens:
         logits, state = engine.forward([token], state)
     assert state is not None
@@ -44,7 +46,9 @@ def distance(a: Floats, b: Floats) -> float:
 
 def divergence(logits: Floats, wanted: Floats) -> float:
     """KL divergence of the distributions, in nats."""
-    p, q = (x.astype(np.float64) - np.logaddexp.reduce(x.astype(np.float64)) for x in (wanted, logits))
+    p, q = (
+        x.astype(np.float64) - np.logaddexp.reduce(x.astype(np.float64)) for x in (wanted, logits)
+    )
     return float((np.exp(p) * (p - q)).sum())
 
 
@@ -61,9 +65,9 @@ def reference(checkpoint: Callable[[str], Path]) -> Callable[[str], ReferenceEng
 
 
 @pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("FRIEND_ISA", request.param)
-    yield request.param
+    return str(request.param)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -76,7 +80,8 @@ def test_logits_match_the_reference(
     for count in (1, 2, 3, 4, 9, 37):
         wanted, _ = oracle.forward(tokens[:count], None)
         logits, _ = engine.forward(tokens[:count], None)
-        assert logits.dtype == np.float32 and logits.shape == (engine.vocab_size,)
+        assert logits.dtype == np.float32
+        assert logits.shape == (engine.vocab_size,)
         assert distance(logits, wanted) < 1e-4
 
 
@@ -188,7 +193,8 @@ def test_forward_leaves_the_given_state_alone(name: str, model_file: ModelFile) 
     engine.forward(list(range(40)), state)
     second, again = engine.forward([4], state.copy())
     assert state.to_bytes() == before
-    assert np.array_equal(first, second) and after.to_bytes() == again.to_bytes()
+    assert np.array_equal(first, second)
+    assert after.to_bytes() == again.to_bytes()
     assert after.to_bytes() != before
     assert state.nbytes == after.nbytes > 0
     fresh, _ = engine.forward([1, 2, 3], engine.new_state())
@@ -210,8 +216,15 @@ def test_damaged_or_foreign_states_are_refused(model_file: ModelFile) -> None:
     engine, foreign = NativeEngine(model_file("rwkv7")), NativeEngine(model_file("rwkv4"))
     data = engine.new_state().to_bytes()
     flipped = data[:-1] + bytes([data[-1] ^ 1])
-    for bad in (b"", b"x" * 100, data[:20], data[:-4], data + b"\0\0\0\0", flipped,
-                foreign.new_state().to_bytes()):
+    for bad in (
+        b"",
+        b"x" * 100,
+        data[:20],
+        data[:-4],
+        data + b"\0\0\0\0",
+        flipped,
+        foreign.new_state().to_bytes(),
+    ):
         with pytest.raises(StateCorrupt):
             engine.state_from_bytes(bad)
 
@@ -237,7 +250,7 @@ def test_an_unknown_instruction_set_is_named(
     model_file: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRIEND_ISA", "mmx")
-    with pytest.raises(ModelError, match="mmx.*scalar"):
+    with pytest.raises(ModelError, match=r"mmx.*scalar"):
         NativeEngine(model_file("rwkv7"))
 
 

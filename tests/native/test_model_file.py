@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -79,7 +78,8 @@ def test_metadata_agrees_with_the_gguf_package(model_file: ModelFile) -> None:
     some = read_metadata(path, {"tokenizer.huggingface.json", "general.architecture"})
     assert some == {k: wanted[k] for k in ("tokenizer.huggingface.json", "general.architecture")}
     assert read_metadata(path, {"nothing.of.the.kind"}) == {}
-    assert list(ours).index("tokenizer.huggingface.json") < list(ours).index("tokenizer.ggml.tokens")
+    order = list(ours)
+    assert order.index("tokenizer.huggingface.json") < order.index("tokenizer.ggml.tokens")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -171,14 +171,13 @@ def test_unusable_checkpoints_get_a_sentence(tmp_path: Path) -> None:
         source = checkpoints.save(weights, tmp_path / "bad.safetensors")
         with pytest.raises(ModelCorrupt, match=words):
             convert(source, target)
-        assert not target.exists() and list(tmp_path.glob("*.part")) == []
+        assert not target.exists()
+        assert list(tmp_path.glob("*.part")) == []
 
     attempt({"a": np.zeros(3, np.float32)}, "not a complete RWKV model")
     attempt({k: v for k, v in good.items() if k != "blocks.1.att.w1"}, "no tensor blocks.1.att.w1")
     attempt(good | {"ln_out.weight": np.full(64, np.nan, np.float32)}, "output_norm.*not finite")
-    attempt(
-        {k: v for k, v in good.items() if not k.endswith("r_k")}, "neither RWKV-4 nor RWKV-7"
-    )
+    attempt({k: v for k, v in good.items() if not k.endswith("r_k")}, "neither RWKV-4 nor RWKV-7")
     (tmp_path / "bad.pth").write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(ModelCorrupt, match="cannot be read"):
         convert(tmp_path / "bad.pth", target)
@@ -258,7 +257,8 @@ def test_foreign_files_are_named(start: bytes, words: str, tmp_path: Path) -> No
     import re
 
     for sentence in load(start, tmp_path / "m.gguf"):
-        assert sentence is not None and re.search(words, sentence)
+        assert sentence is not None
+        assert re.search(words, sentence)
 
 
 def test_truncation_anywhere_gets_a_sentence(small: bytes, tmp_path: Path) -> None:
@@ -302,7 +302,8 @@ def test_hostile_headers_get_a_sentence(
     import re
 
     engine, _ = load(_edit(small, pattern, offset, new), tmp_path / "m.gguf")
-    assert engine is not None and re.search(words, engine)
+    assert engine is not None
+    assert re.search(words, engine)
 
 
 _edits = st.lists(
@@ -318,7 +319,9 @@ _edits = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(edits=_edits, whole=st.booleans(), cut=st.integers(0, 200))
 def test_damage_never_crashes(
     edits: list[tuple[int, bytes]], whole: bool, cut: int, small_file: Path, tmp_path: Path
@@ -346,7 +349,6 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
 def test_info_counts_parameters(model_file: ModelFile) -> None:
     info = read_info(model_file("rwkv4"))
     assert info.architecture == "rwkv4"
-    kinds: dict[str, Any] = {tensor.type for tensor in info.tensors}  # type: ignore[assignment]
-    assert kinds == {"F32"}
+    assert {tensor.type for tensor in info.tensors} == {"F32"}
     total = sum(v.size for v in checkpoints.rwkv4(layers=3, width=192, vocab=512).values())
     assert info.parameters == total
