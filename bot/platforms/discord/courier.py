@@ -35,7 +35,7 @@ _HISTORY_LIMIT = 500
 
 _UNKNOWN_MESSAGE = 10008
 _CLOSED_DMS = 50007
-_NO_HISTORY_FOR_REPLY = 160002
+_NO_HISTORY_FOR_REPLY = frozenset({160002, 160009})
 
 LOGIN_REFUSED = (
     "Discord does not know this bot token. Copy a fresh one from the developer portal "
@@ -69,7 +69,6 @@ class Posted:
     id: int
     content: str
     answers: int = 0
-    nonce: str = ""
 
 
 class Courier:
@@ -109,10 +108,12 @@ class Courier:
 
     async def send(
         self, channel: int, guild: int | None, text: str, *, nonce: str, answers: int | None = None
-    ) -> Posted:
+    ) -> Posted | None:
         """Post once, however often this is called with the same nonce within minutes.
 
-        The returned content is what stands there: the earlier one, if the nonce was known.
+        The returned content is what stands there: the earlier one, if the nonce was known. None
+        means that a message with this nonce was posted and then deleted by somebody, on which
+        Discord answers "Unknown Message".
         """
         place = self._place(channel, guild)
 
@@ -128,8 +129,10 @@ class Courier:
         try:
             message = await self._attempt(post)
         except discord.HTTPException as error:
-            if error.code == _NO_HISTORY_FOR_REPLY and answers is not None:
+            if error.code in _NO_HISTORY_FOR_REPLY and answers is not None:
                 return await self.send(channel, guild, text, nonce=nonce)
+            if error.code == _UNKNOWN_MESSAGE:
+                return None
             raise self._failed(error, channel) from error
         return _posted(message)
 
@@ -156,6 +159,7 @@ class Courier:
         """What friend has posted there since the message `after`, oldest first.
 
         Empty where friend may not read the history: then only the nonce prevents a second post.
+        Discord does not store nonces, so they are not among what is read here.
         """
         place = self._place(channel, guild)
         me = self._me
@@ -259,7 +263,7 @@ async def _logged_in(token: str) -> discord.Client:
 def _posted(message: discord.Message) -> Posted:
     reference = message.reference
     answers = reference.message_id if reference is not None else None
-    return Posted(message.id, message.content, answers or 0, str(message.nonce or ""))
+    return Posted(message.id, message.content, answers or 0)
 
 
 def _unreachable(error: Exception) -> DeliveryFailed:

@@ -41,8 +41,9 @@ class Pace:
 class DiscordOutlet:
     """Answers one message, in its channel or thread, as a reply that pings nobody.
 
-    The first part refers to the message it answers and every part has a nonce made from the reply
-    key: by these, what a killed process had already posted is found again.
+    Every part has a nonce made from the reply key, which Discord remembers for some minutes, and
+    the first part refers to the message it answers, which stays: by these, what a killed process
+    had already posted is found again.
     """
 
     max_characters = MAX_CHARACTERS
@@ -144,7 +145,7 @@ class DiscordOutlet:
 
         Returns its message id; None if somebody deleted the message meanwhile, which is respected.
         """
-        posted = self._draft if number == 0 else self._posted_earlier(number, text)
+        posted = self._draft if number == 0 else self._posted_earlier(text)
         if posted is None:
             posted = await self._courier.send(
                 self._channel,
@@ -153,6 +154,8 @@ class DiscordOutlet:
                 nonce=self._nonce(number),
                 answers=self._answers if number == 0 else None,
             )
+        if posted is None:
+            return None
         if number == 0:
             self._draft = posted
         if posted.content.strip() != text.strip():
@@ -162,10 +165,10 @@ class DiscordOutlet:
                 self._draft = replace(posted, content=text)
         return posted.id
 
-    def _posted_earlier(self, number: int, text: str) -> Posted | None:
-        """A further part that an earlier attempt posted: Discord may not tell nonces later."""
+    def _posted_earlier(self, text: str) -> Posted | None:
+        """A further part that an earlier attempt posted, known by its words."""
         for message in self._earlier:
-            if message.nonce == self._nonce(number) or message.content.strip() == text.strip():
+            if message.content.strip() == text.strip():
                 self._earlier.remove(message)
                 return message
         return None
@@ -177,7 +180,7 @@ class DiscordOutlet:
         own = await self._courier.own_messages(self._channel, self._guild, self._answers)
         self._recovering = False
         for position, message in enumerate(own):
-            if message.answers == self._answers or message.nonce == self._nonce(0):
+            if message.answers == self._answers:
                 self._draft = self._draft or message
                 self._earlier = [later for later in own[position + 1 :] if not later.answers]
                 return

@@ -122,15 +122,17 @@ class ChannelRoutes:
         return no_content()
 
     async def history(self, request: web.Request) -> web.Response:
-        """Newest first, at most 100; ``after`` takes the oldest ones behind its id."""
+        """Newest first, at most 100; ``after`` takes the oldest ones behind its id.
+
+        Without the permission there is no error, only nothing. Nonces are not stored.
+        """
         query = request.query
         limit = int(query.get("limit", 50))
         if not 1 <= limit <= 100:
             raise invalid_form("limit", "NUMBER_TYPE_MAX", "int value should be between 1 and 100.")
         channel = self._channel(request)
-        if "history" in channel.denied:
-            raise missing_access()
-        newest_first = sorted((m for m in channel.posted() if not m.ephemeral), key=lambda m: -m.id)
+        readable = [] if "history" in channel.denied else channel.posted()
+        newest_first = sorted((m for m in readable if not m.ephemeral), key=lambda m: -m.id)
         if "before" in query:
             page = [m for m in newest_first if m.id < int(query["before"])][:limit]
         elif "after" in query:
@@ -166,11 +168,17 @@ class ChannelRoutes:
         return json_response({**self._world.rest_message(message), **_nonce(nonce)})
 
     def _with_nonce(self, channel: Channel, nonce: object) -> Message | None:
-        """An earlier message of the bot's with this nonce, if it is recent: no second post."""
+        """An earlier message of the bot's with this nonce, if it is recent: no second post.
+
+        If it was deleted meanwhile there is still no second post, but an error:
+        https://github.com/discord/discord-api-docs/pull/6647
+        """
         since = time.monotonic() - self._world.nonce_memory
         for message in channel.messages.values():
             recent = message.versions[0][0] >= since
             if recent and message.nonce is not None and message.nonce == str(nonce):
+                if message.deleted:
+                    raise unknown("Message")
                 return message
         return None
 
@@ -179,7 +187,7 @@ class ChannelRoutes:
             return None
         if "history" in channel.denied:
             text = "Cannot reply without permission to read message history"
-            raise ApiError(400, 160002, text)
+            raise ApiError(403, 160002, text)
         message = channel.messages.get(int(data["message_id"]))
         if message is not None and not message.deleted:
             return message

@@ -82,7 +82,7 @@ class Channel:
     """A text channel, a thread (``parent`` is set) or a DM (``guild`` is None).
 
     ``denied`` is what the bot may not do here: "view" gives 50001, "send" 50013,
-    "history" 50001 for reading it and 160002 for replies.
+    "history" an empty history, and 160002 for replies.
     """
 
     id: int

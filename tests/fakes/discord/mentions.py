@@ -59,7 +59,11 @@ def resolve(
     allowed: Json | None,
     reference: Message | None,
 ) -> Resolved:
-    """What ``content`` mentions once ``allowed`` has been applied; None allows everything."""
+    """What ``content`` mentions once ``allowed`` has been applied; None allows everything.
+
+    A reply to a slash command's answer never pings its author:
+    https://github.com/discord/discord-api-docs/issues/5395
+    """
     parse = set(_KINDS) if allowed is None else set(allowed.get("parse", []))
     only = {kind: {int(i) for i in (allowed or {}).get(kind, [])} for kind in ("users", "roles")}
     found = Resolved()
@@ -75,7 +79,8 @@ def resolve(
                 found.roles.append(role)
         if "everyone" in parse and "mention_everyone" not in channel.denied:
             found.everyone = sorted({match[1] for match in _EVERYONE.finditer(content)})
-    if reference is not None and (True if allowed is None else allowed.get("replied_user", False)):
+    replied_user = True if allowed is None else allowed.get("replied_user", False)
+    if reference is not None and replied_user and reference.interaction is None:
         found.reply_ping = True
         if reference.author not in found.users:
             found.users.append(reference.author)

@@ -11,7 +11,15 @@ import pytest
 from bot.errors import DeliveryFailed
 from bot.platforms.discord.courier import Courier, Patience
 from bot.platforms.discord.outlet import DiscordOutlet, Pace
-from tests.fakes.discord import FakeDiscord, Hang, LostResponse, RateLimited, Refusal, Status
+from tests.fakes.discord import (
+    FakeDiscord,
+    Hang,
+    LateResponse,
+    LostResponse,
+    RateLimited,
+    Refusal,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -160,6 +168,16 @@ async def test_recovering_with_equal_parts(scene: Scene) -> None:
     await scene.outlet().deliver(["start", "ha", "ha"])
     await scene.outlet(recovering=True).deliver(["start", "ha", "ha", "ha"])
     assert scene.contents() == ["start", "ha", "ha", "ha"]
+
+
+async def test_reply_deleted_by_somebody_is_not_posted_again(scene: Scene) -> None:
+    scene.fake.faults.next(*POST, LateResponse(2.0))
+    outlet = scene.outlet()
+    delivery = asyncio.create_task(outlet.deliver(["one", "two"]))
+    message = await scene.fake.wait_for_message(scene.channel)
+    await scene.fake.delete(message)
+    assert await delivery == []
+    assert scene.contents() == []
 
 
 async def test_lost_draft_response_does_not_leave_the_draft_as_the_reply(scene: Scene) -> None:
