@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -42,6 +43,9 @@ def run_chat(settings: Settings, *, session: str = "default") -> int:
     """
     settings = for_one_person(settings)
     on_screen = sys.stdin.isatty() and sys.stdout.isatty()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a reply may have what the terminal has not
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     try:

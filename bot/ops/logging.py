@@ -1,7 +1,8 @@
 """Logs: structlog for us and for the libraries, one line an event, on standard error.
 
-Events are named `part.what_happened`; who and where comes from contextvars (`about`), as a hash:
-a log shows which events belong together, not where people talk.
+Events are named `part.what_happened`. Ids come from structlog's contextvars; a conversation's key
+is bound or given as it is, and written as a hash: a log shows which events belong together, not
+where people talk.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -54,6 +54,7 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
+        hash_conversations,
         keep_words_private,
         Redactor(secrets),
     ]
@@ -95,19 +96,13 @@ def conversation_hash(conversation: ConversationKey) -> str:
     return hashlib.blake2b(str(conversation).encode(), digest_size=6).hexdigest()
 
 
-def about(
-    conversation: ConversationKey | None = None,
-    *,
-    message_id: str | None = None,
-    error_id: str | None = None,
-) -> AbstractContextManager[None]:
-    """Bind ids to every event within the context and the tasks started in it."""
-    ids: dict[str, Any] = {"message_id": message_id, "error_id": error_id}
-    if conversation is not None:
-        ids["platform"] = conversation.platform
-        ids["conversation"] = conversation_hash(conversation)
-    bound = {key: value for key, value in ids.items() if value is not None}
-    return structlog.contextvars.bound_contextvars(**bound)
+def hash_conversations(logger: object, method: str, event: EventDict) -> EventDict:
+    """A structlog processor: a conversation's key becomes its hash and its platform."""
+    key = event.get("conversation")
+    if isinstance(key, ConversationKey):
+        event["conversation"] = conversation_hash(key)
+        event.setdefault("platform", key.platform)
+    return event
 
 
 def keep_words_private(logger: object, method: str, event: EventDict) -> EventDict:

@@ -136,8 +136,9 @@ class Screen:
         self._say(self.label.friend, text, "")
 
     def heard(self, text: str) -> None:
-        """What the person has sent."""
-        self._say(self.label.you, text.strip(), "")
+        """What the person has sent; a terminal that cannot erase still shows it as typed."""
+        if not self.console.is_dumb_terminal:
+            self._say(self.label.you, text.strip(), "")
 
     def gap(self) -> None:
         """A line free between one exchange and the next."""

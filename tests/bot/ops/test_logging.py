@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from bot.core.conversation import ConversationKey
-from bot.ops.logging import about, configure, conversation_hash
+from bot.ops.logging import configure, conversation_hash
 from bot.settings import OpsSettings
 
 
@@ -94,7 +94,8 @@ def test_what_people_say_is_shown_at_debug_only() -> None:
 def test_ids_are_bound_and_conversations_hashed() -> None:
     stream = _configure()
     here = ConversationKey("slack", "T1", "C_SECRET_PLANS")
-    with about(here, message_id="m1", error_id="e1"):
+    bound = structlog.contextvars.bound_contextvars
+    with bound(conversation=here, message_id="m1", error_id="e1"):
         structlog.get_logger("x").info("inside")
     structlog.get_logger("x").info("outside")
     inside, outside = _logged(stream)

@@ -157,3 +157,13 @@ async def test_the_command_with_a_reader_that_leaves(model: FakeModel) -> None:
     out, err = await process.communicate()
     assert out == b"x" * 10
     assert err == b""
+
+
+@pytest.mark.usefixtures("settings")
+async def test_what_the_locale_cannot_write_is_replaced(
+    model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    model.reply_with("schön 😀")
+    status, out, err = await _run_chat(model, "hi\n")
+    assert (status, out, err) == (0, "sch?n ?\n", "")
