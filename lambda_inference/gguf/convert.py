@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
-from lambda_inference.gguf.checkpoint import open_checkpoint
+from lambda_inference.gguf.checkpoint import Checkpoint, open_checkpoint
 from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
 from lambda_inference.gguf.vocabulary import (
     JSON_KEY,
@@ -27,6 +29,8 @@ from lambda_inference.gguf.vocabulary import (
 Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
 Progress = Callable[[int, int, str], None]
 """Called with tensors done, tensors in all, and the name of the one just written."""
+
+Pack = Callable[[tuple[int, ...], str], npt.NDArray[Any] | None]
 
 TEMPLATE_KEY = "friend.template"
 """JSON of the template's labels: what `tokenizer.chat_template` says, for this server."""
@@ -65,24 +69,57 @@ def convert(
         ModelCorrupt: the checkpoint or the tokenizer cannot be what it claims to be.
         EngineUnavailable: gguf or torch is not installed.
     """
-    try:
-        import gguf
-    except ImportError as error:
-        raise EngineUnavailable("Converting needs the package gguf: pip install gguf.") from error
     weights = open_checkpoint(source)
     shape = shape_of(weights)
     vocabulary = _vocabulary(tokenizer or _beside(source), shape.vocab_size)
     config = _config(source.with_name("config.json"))
+    write(
+        target,
+        weights,
+        shape,
+        vocabulary,
+        quantization=quantization,
+        labels=_labels(config, vocabulary),
+        name=name or str(config.get("name", source.stem)),
+        progress=progress,
+    )
+
+
+def write(
+    target: Path,
+    weights: Checkpoint,
+    shape: Shape,
+    vocabulary: Vocabulary,
+    *,
+    quantization: Quantization,
+    name: str,
+    labels: Labels | None = None,
+    progress: Progress | None = None,
+    pack: Pack | None = None,
+) -> None:
+    """Write a model file from weights that are already at hand; see `convert`.
+
+    `pack(shape, type)` may give a tensor's stored bytes in place of its quantized values, for
+    files in which the values do not matter.
+
+    Raises:
+        ModelCorrupt: a tensor is missing or not finite.
+        EngineUnavailable: gguf is not installed.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise EngineUnavailable("Converting needs the package gguf: pip install gguf.") from error
     part = target.with_name(target.name + ".part")
     writer = gguf.GGUFWriter(None, shape.architecture)
     try:
-        _describe(writer, shape, quantization, name or str(config.get("name", source.stem)))
-        _add_vocabulary(writer, vocabulary, _labels(config, vocabulary))
+        _describe(writer, shape, quantization, name)
+        _add_vocabulary(writer, vocabulary, labels)
         plan = [(tensor, _type(tensor, quantization)) for tensor in tensors_of(weights, shape)]
         for tensor, kind in plan:
             number = gguf.GGMLQuantizationType[kind]
             block, width = gguf.GGML_QUANT_SIZES[number]
-            nbytes = int(np.prod(tensor.shape, dtype=np.int64)) // block * width
+            nbytes = prod(tensor.shape) // block * width
             writer.add_tensor_info(
                 tensor.name, tensor.shape, np.dtype(np.float32), nbytes, raw_dtype=number
             )
@@ -90,8 +127,9 @@ def convert(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for done, (tensor, kind) in enumerate(plan, 1):
-            values = _finite(tensor)
-            data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
+            data = pack(tensor.shape, kind) if pack is not None else None
+            if data is None:
+                data = gguf.quants.quantize(_finite(tensor), gguf.GGMLQuantizationType[kind])
             writer.write_tensor_data(np.ascontiguousarray(data))
             if progress is not None:
                 progress(done, len(plan), tensor.name)

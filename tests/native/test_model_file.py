@@ -264,7 +264,8 @@ def test_foreign_files_are_named(start: bytes, words: str, tmp_path: Path) -> No
 def test_truncation_anywhere_gets_a_sentence(small: bytes, tmp_path: Path) -> None:
     for cut in [*range(1, 400, 7), *range(400, len(small) - 64, 997), len(small) - 32 * 260]:
         engine, reader = load(small[:cut], tmp_path / "m.gguf")
-        assert engine is not None and reader is not None, cut
+        assert engine is not None, cut
+        assert reader is not None, cut
 
 
 def _edit(data: bytes, pattern: bytes, offset: int, new: bytes) -> bytes:
