@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from lambda_inference.errors import ModelUnavailable
 from lambda_inference.host import ModelHost
 from lambda_inference.service import (
     HttpRequest,
@@ -89,17 +90,18 @@ class _Endpoint:
         self, request: Request, body: bytes, gone: threading.Event, send: Send
     ) -> None:
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(
-            self._threads,
-            self._service.handle,
-            HttpRequest(
-                method=request.method,
-                path=request.url.path,
-                headers=dict(request.headers),
-                body=body,
-                cancelled=gone.is_set,
-            ),
+        asked = HttpRequest(
+            method=request.method,
+            path=request.url.path,
+            headers=dict(request.headers),
+            body=body,
+            cancelled=gone.is_set,
         )
+        try:
+            answer = await loop.run_in_executor(self._threads, self._service.handle, asked)
+        except RuntimeError:  # the threads are shut down: the drain is over
+            stopping = ModelUnavailable("The server is stopping.", code="stopping")
+            answer = refusal(stopping, new_request_id())
         await _start(send, answer.status, answer.headers)
         if isinstance(answer.body, bytes):
             sent = b"" if request.method == "HEAD" else answer.body

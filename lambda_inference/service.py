@@ -121,8 +121,7 @@ class Service:
         if request.trusted or not key:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode())
-        if scheme.casefold() != "bearer" or not same:
+        if scheme.casefold() != "bearer" or not _same(given.strip(), key):
             raise Unauthorized(
                 "The key is missing or wrong. Send it as 'Authorization: Bearer <key>'.",
                 code="invalid_api_key",
@@ -322,6 +321,13 @@ def _bug(request_id: str) -> InternalError:
         f"Something went wrong in the server. Its log has more under {request_id}.",
         code="internal_error",
     )
+
+
+def _same(given: str, key: str) -> bool:
+    """Compare in constant time; ASGI hands over a header's UTF-8 bytes as Latin-1."""
+    wanted = key.encode()
+    plain = hmac.compare_digest(given.encode("utf-8", "replace"), wanted)
+    return hmac.compare_digest(given.encode("latin-1", "replace"), wanted) or plain
 
 
 def _allow(request: HttpRequest, *methods: str) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,20 +159,42 @@ def test_many_at_once_are_all_answered(server: RunningServer) -> None:
     assert statuses == [200] * 40
 
 
-def test_a_client_that_hangs_up_frees_the_model(model_file: Path) -> None:
+def test_replies_side_by_side_are_those_made_alone(model_file: Path) -> None:
+    bodies = [
+        {"messages": [{"role": "user", "content": f"hello {n}"}], "seed": n, "max_tokens": 20}
+        for n in range(9)
+    ]
+    with running(model_file, FRIEND_SERVER_PARALLEL="3") as server:
+        alone = [httpx.post(server.url + CHAT, json=body).json()["choices"] for body in bodies]
+        with ThreadPoolExecutor(9) as pool:
+            answers = pool.map(lambda body: httpx.post(server.url + CHAT, json=body), bodies)
+            assert [answer.json()["choices"] for answer in answers] == alone
+
+
+# A ban of every token that ends a turn makes a reply that would never end.
+ENDLESS: dict[str, Any] = {
+    "messages": HI, "max_tokens": 10**6, "logit_bias": {str(token): -100 for token in range(4)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_hangs_up_frees_the_model(model_file: Path, streamed: bool) -> None:
     limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_QUEUE": "0"}
     with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
         ready(client)
-        # A ban of every token that ends a turn makes a reply that would never end.
-        endless = {"messages": HI, "max_tokens": 10**6, "stream": True,
-                   "logit_bias": {str(token): -100 for token in range(4)}}  # fmt: skip
-        with httpx.stream("POST", server.url + CHAT, json=endless, timeout=30) as response:
-            next(response.iter_lines())
-            busy = client.post(CHAT, json={"messages": HI, "max_tokens": 2})
+        body = {**ENDLESS, "stream": streamed}
+        small = {"messages": HI, "max_tokens": 2}
+        if streamed:
+            with httpx.stream("POST", server.url + CHAT, json=body, timeout=30) as response:
+                next(response.iter_lines())
+                busy = client.post(CHAT, json=small)
             assert busy.status_code == 429
             assert int(busy.headers["retry-after"]) >= 1
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(server.url + CHAT, json=body, timeout=0.5)
         end = time.monotonic() + 20
-        while client.post(CHAT, json={"messages": HI, "max_tokens": 2}).status_code != 200:
+        while client.post(CHAT, json=small).status_code != 200:
             assert time.monotonic() < end, "the reply for nobody went on"
             time.sleep(0.05)
 
@@ -180,9 +203,7 @@ def test_the_reply_time_limit_ends_a_reply_cleanly(model_file: Path) -> None:
     limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_REPLY_SECONDS": "1"}
     with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
         ready(client)
-        endless = {"messages": HI, "max_tokens": 10**6,
-                   "logit_bias": {str(token): -100 for token in range(4)}}  # fmt: skip
-        choice = client.post(CHAT, json=endless, timeout=30).json()["choices"][0]
+        choice = client.post(CHAT, json=ENDLESS, timeout=30).json()["choices"][0]
         assert choice["finish_reason"] == "length"
         assert choice["message"]["content"]
 
@@ -197,3 +218,10 @@ def test_a_key_is_asked_for(model_file: Path) -> None:
             with pytest.raises(openai.AuthenticationError):
                 stranger.models.list()
             assert [model.id for model in friend.models.list()] == ["tiny"]
+
+
+def test_a_key_may_have_letters_beyond_ascii(model_file: Path) -> None:
+    with running(model_file, FRIEND_SERVER_KEY="sésame 日") as server:
+        for key, status in (("sésame 日", 200), ("sésame", 401)):
+            headers = {"authorization": f"Bearer {key}".encode()}
+            assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == status
