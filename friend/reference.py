@@ -4,45 +4,62 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from pydantic import SecretStr
-from pydantic.fields import FieldInfo
 
 from bot.settings import SECTIONS, Section
+from lambda_inference.settings import ModelSettings as ServedModelSettings
+from lambda_inference.settings import ServerSettings
 
+_UNITS = {"seconds", "bytes", "MB"}
+"""Units worth naming; the others say again what is counted."""
 _BEGIN, _END = "<!-- settings: begin -->", "<!-- settings: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def sections() -> dict[str, list[Variable]]:
+    """Every setting by section title: the bot's, then what only the model server reads."""
+    found = {_title(section): list(_of_bot(section)) for section in SECTIONS.values()}
+    known = {variable.name for variables in found.values() for variable in variables}
+    served = [*_of_server(ServedModelSettings), *_of_server(ServerSettings)]
+    found["The model server (`friend serve`, Lambda)"] = [
+        variable for variable in served if variable.name not in known
+    ]
+    return found
 
 
 def env_example() -> str:
     """`.env.example`: every setting with its meaning and default, nothing set."""
     lines = ["# Copy to .env and set what you need; friend works with nothing set."]
-    for section in SECTIONS.values():
-        lines += ["", f"# --- {_title(section)}"]
-        for name, field in _variables(section):
-            lines += [f"# {line}" for line in wrap(field.description or "", 96)]
-            lines.append(f"#{name}={_default(field)}")
+    for title, variables in sections().items():
+        lines += ["", f"# --- {title}"]
+        for variable in variables:
+            lines += [f"# {line}" for line in wrap(variable.meaning, 96)]
+            lines.append(f"#{variable.name}={variable.default}")
     return "\n".join(lines) + "\n"
 
 
 def settings_table() -> str:
     """The README's table: a row a setting, by section."""
     rows: list[str] = []
-    for section in SECTIONS.values():
-        rows += [
-            "",
-            f"**{_title(section)}**",
-            "",
-            "| variable | default | meaning |",
-            "|---|---|---|",
-        ]
-        rows += [
-            f"| `{name}` | {f'`{default}`' if (default := _default(field)) else ''} "
-            f"| {(field.description or '').replace('|', chr(92) + '|')} |"
-            for name, field in _variables(section)
-        ]
+    for title, variables in sections().items():
+        rows += ["", f"**{title}**", "", "| variable | default | meaning |", "|---|---|---|"]
+        for variable in variables:
+            default = f"`{variable.default}`" if variable.default else ""
+            meaning = variable.meaning.replace("|", "\\|")
+            rows.append(f"| `{variable.name}` | {default} | {meaning} |")
     return "\n".join(rows).strip() + "\n"
 
 
@@ -59,18 +76,26 @@ def with_settings_table(readme: str) -> str:
     return pattern.sub(lambda _: table, readme)
 
 
-def _variables(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+def _of_bot(section: type[Section]) -> Iterator[Variable]:
     prefix = section.model_config.get("env_prefix", "")
     for name, field in section.model_fields.items():
-        yield f"{prefix}{name}".upper(), field
+        yield Variable(
+            f"{prefix}{name}".upper(), _written(field.get_default()), field.description or ""
+        )
+
+
+def _of_server(settings: type[ServerSettings] | type[ServedModelSettings]) -> Iterator[Variable]:
+    for one in fields(settings):
+        unit = one.metadata["unit"]
+        meaning = one.metadata["description"] + (f" In {unit}." if unit in _UNITS else "")
+        yield Variable(settings.variable(one), _written(one.default), meaning)
 
 
 def _title(section: type[Section]) -> str:
     return (section.__doc__ or "").strip().rstrip(".")
 
 
-def _default(field: FieldInfo) -> str:
-    value: Any = field.get_default()
+def _written(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if value is None or value == frozenset():

@@ -102,7 +102,9 @@ class _Attempt:
 
     async def run(self) -> None:
         with structlog.contextvars.bound_contextvars(
-            reply=self._reply.key, platform=self._reply.conversation.platform
+            reply=self._reply.key,
+            platform=self._reply.conversation.platform,
+            conversation=self._reply.conversation,
         ):
             try:
                 await self._run()
