@@ -34,9 +34,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path}.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint {path} cannot be read: {error}.") from error
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"The checkpoint {path} is broken ({error}). Delete it to start over."
+            f"The checkpoint {path} is broken: cut off, or no checkpoint. Delete it to start over."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint of this program.")

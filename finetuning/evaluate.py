@@ -46,6 +46,7 @@ class Score:
     conversations: int = 0
 
     def add(self, other: Score) -> None:
+        """Add the sums of `other`."""
         self.bits += other.bits
         self.bytes += other.bytes
         self.words += other.words
@@ -63,6 +64,7 @@ class Score:
         return float(2 ** (self.bits / (self.words + self.turns)))
 
     def as_row(self, name: str) -> dict[str, Any]:
+        """The score as JSON; `bits_per_text_byte` does not count ends of turns as bytes."""
         return {
             "name": name,
             "bits_per_byte": round(self.bits_per_byte, 4),

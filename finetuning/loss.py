@@ -51,5 +51,6 @@ def head_loss(
     nothing is to be learnt; `dtype` that of the matrix products' operands.
     """
     counted = targets >= 0
-    loss: Tensor = _HeadLoss.apply(hidden[counted], weight, targets[counted], dtype)
+    operands = (hidden[counted], weight, targets[counted], dtype)
+    loss: Tensor = _HeadLoss.apply(*operands)  # type: ignore[no-untyped-call]
     return loss

@@ -66,9 +66,7 @@ def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: float) 
             group["lr"] = rate * group[_SCALE]
 
 
-def scheduled_rate(
-    progress: float, *, peak: float, final: float, warmup: float = 0.02
-) -> float:
+def scheduled_rate(progress: float, *, peak: float, final: float, warmup: float = 0.02) -> float:
     """Linear warm-up over the share `warmup` of the run, then a cosine from `peak` to `final`.
 
     `progress`: share of the budget used, 0 to 1.

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 16 keep all factors within 2^14."""
@@ -47,6 +47,7 @@ class RWKV7Shape:
 
     @property
     def heads(self) -> int:
+        """Number of heads."""
         return self.width // self.head_size
 
 
@@ -101,7 +102,7 @@ def wkv7_chunked(
         raise ValueError(f"the length must be a multiple of {CHUNK}, not {r.shape[1]}")
     with torch.autocast(r.device.type, enabled=False):
         operands = (x.contiguous() for x in (r, log_w, k, v, a, b))
-        y, last = _ChunkedWKV.apply(*operands, state.transpose(-1, -2))
+        y, last = _ChunkedWKV.apply(*operands, state.transpose(-1, -2))  # type: ignore[no-untyped-call]
     return y, last.transpose(-1, -2)
 
 
@@ -237,7 +238,8 @@ class _ChunkedWKV(torch.autograd.Function):
         before_t = dc.cumsum(-2)
         whole = before_t[..., -1:, :] + carried.unsqueeze(-2)
 
-        dr, dlw, dk, dv, da, db = (dy.new_empty(batch, chunks * CHUNK, heads, size) for _ in "rwkvab")
+        whole_shape = (batch, chunks * CHUNK, heads, size)
+        dr, dlw, dk, dv, da, db = (dy.new_empty(whole_shape) for _ in range(6))
         torch.sub(whole, before_t.sub_(dc).add_(at_before), out=_in_chunks(dlw))
         dleft, dright = dleft.view(split), dright.view(split)
         torch.mul(dleft[..., :CHUNK, :], (c - lw).exp_(), out=_in_chunks(da))
@@ -259,12 +261,12 @@ def _mask(device: torch.device) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight^T with operands in the autocast type, if that is on, and a float32 result."""
-    return F.linear(x, weight).float()
+    """Product x @ weight^T: operands in the autocast type, if that is on, result in float32."""
+    return functional.linear(x, weight).float()
 
 
 def _shifted(x: Tensor, last: Tensor) -> Tensor:
-    """x one step later: what each step sees of its predecessor. [B, T, C], last [B, C]."""
+    """Move x one step later: what each step sees of its predecessor. [B, T, C], last [B, C]."""
     return torch.cat((last.unsqueeze(1), x[:, :-1]), dim=1)
 
 
@@ -304,7 +306,7 @@ class TimeMix(nn.Module):
     def forward(
         self, x: Tensor, v_first: Tensor | None, state: LayerState
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, C] -> output [B, T, C], first layer's values [B, T, C], new WKV state."""
+        """From x [B, T, C]: output [B, T, C], first layer's values [B, T, C], new WKV state."""
         operands, gate, v_first = self.project(x, state.time_shift, v_first)
         wkv7 = wkv7_recurrent if x.shape[1] % CHUNK else wkv7_chunked
         y, wkv = wkv7(*operands, state.wkv)
@@ -333,7 +335,7 @@ class TimeMix(nn.Module):
 
         log_w = torch.sigmoid(self.w0 + w) * _LOG_DECAY_SCALE
         rate = torch.sigmoid(self.a0 + a)
-        kk = F.normalize((k * self.k_k).view(by_head), dim=-1)
+        kk = functional.normalize((k * self.k_k).view(by_head), dim=-1)
         k = k * (1 + (rate - 1) * self.k_a)
         operands = Operands(
             r.view(by_head),
@@ -347,7 +349,7 @@ class TimeMix(nn.Module):
 
     def finish(self, y: Tensor, r: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
         """All that comes after the recurrence. y, r, k, v [B, T, H, N] -> [B, T, C]."""
-        y = F.layer_norm(y, (self.size,), eps=self.ln_x.eps).flatten(-2)
+        y = functional.layer_norm(y, (self.size,), eps=self.ln_x.eps).flatten(-2)
         y = y * self.ln_x.weight + self.ln_x.bias
         bonus = (r * k * self.r_k).sum(-1, keepdim=True) * v
         return _linear((y + bonus.flatten(-2)) * gate, self.output.weight)
@@ -363,8 +365,10 @@ class ChannelMix(nn.Module):
         self.value = nn.Linear(shape.width * 4, shape.width, bias=False)
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
-        """x [B, T, C], last [B, C] the input one step before x."""
-        hidden = F.linear(torch.addcmul(x, _shifted(x, last) - x, self.x_k), self.key.weight)
+        """From x [B, T, C] and `last` [B, C], the input one step before x, to [B, T, C]."""
+        hidden = functional.linear(
+            torch.addcmul(x, _shifted(x, last) - x, self.x_k), self.key.weight
+        )
         return _linear(torch.relu(hidden).square(), self.value.weight)
 
 
@@ -383,6 +387,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, v_first: Tensor | None, state: LayerState
     ) -> tuple[Tensor, Tensor, LayerState]:
+        """From x [B, T, C]: the stream [B, T, C], first layer's values, the layer's new state."""
         if self.att.layer == 0:
             x = self.ln0(x)
         mixed = self.ln1(x)

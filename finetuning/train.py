@@ -29,7 +29,7 @@ from finetuning.data.tokenizer import load_tokenizer, train_tokenizer
 from finetuning.errors import CheckpointError, CorpusError, DivergedError, FinetuneError
 from finetuning.loss import head_loss
 from finetuning.optimizer import Rule, make_optimizers, scheduled_rate, set_learning_rate
-from finetuning.progress import Curve, Reporter
+from finetuning.progress import Curve, Reporter, StepRecord
 from finetuning.rwkv7 import CHUNK, RWKV7, RWKV7Shape, initialize
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -68,6 +68,7 @@ class TrainSettings:
     validation_rows: int = 64
 
     def validate(self) -> None:
+        """Check what the types do not; ValueError names the option."""
         if (self.minutes is None) == (self.tokens is None):
             raise ValueError("Give either --minutes or --tokens.")
         if self.row_length % CHUNK:
@@ -105,7 +106,7 @@ def operand_type(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+            fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -125,11 +126,10 @@ class Learner:
         self._micro = settings.micro_batch
         self._weights = list(model.parameters())
         threads = settings.workers if self._device.type == "cpu" else 1
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)  # a core each to the workers, none left to share
         self._pool = ThreadPoolExecutor(threads, initializer=_single_threaded)
 
     def close(self) -> None:
+        """End the worker threads."""
         self._pool.shutdown()
 
     def loss_and_gradients(self, batch: Batch) -> float:
@@ -202,6 +202,8 @@ def train(settings: TrainSettings, reporter: Reporter | None = None) -> RWKV7:
     settings.validate()
     reporter = reporter or Reporter()
     settings.out.mkdir(parents=True, exist_ok=True)
+    if settings.device == "cpu":
+        torch.set_num_threads(1)  # a core each to the workers; and sums in one order everywhere
     model = RWKV7(RWKV7Shape(settings.layers, settings.width, settings.vocab_size))
     initialize(model, seed=settings.seed)
     model.to(settings.device)
@@ -234,8 +236,11 @@ def train(settings: TrainSettings, reporter: Reporter | None = None) -> RWKV7:
             if position.step % settings.validate_steps == 0:
                 validation = learner.loss(valid_rows)
             progress = position.progress(settings)
-            curve.add(position.step, position.tokens, position.seconds, rate, loss, norm, validation)
-            reporter.step(position.step, position.tokens, progress, loss, rate, validation)
+            record = StepRecord(
+                position.step, position.tokens, position.seconds, rate, loss, norm, validation
+            )
+            curve.add(record)
+            reporter.step(record, progress)
             if time.monotonic() - saved > settings.checkpoint_seconds:
                 _save(settings, model, optimizers, position, curve)
                 saved = time.monotonic()
@@ -249,9 +254,7 @@ def train(settings: TrainSettings, reporter: Reporter | None = None) -> RWKV7:
     return model
 
 
-def _batches_from(
-    packer: Packer, settings: TrainSettings, position: Position
-) -> Iterator[Batch]:
+def _batches_from(packer: Packer, settings: TrainSettings, position: Position) -> Iterator[Batch]:
     """Endless batches from `position` on; keeps its epoch and row up to date."""
     while position.progress(settings) < 1.0:
         rows = packer.epoch(position.epoch)
@@ -267,9 +270,7 @@ def _batches_from(
         position.row = 0
 
 
-def _load_data(
-    settings: TrainSettings, reporter: Reporter
-) -> tuple[Packer, npt.NDArray[np.int32]]:
+def _load_data(settings: TrainSettings, reporter: Reporter) -> tuple[Packer, npt.NDArray[np.int32]]:
     conversations = _read(settings.data, reporter)
     path = settings.out / TOKENIZER
     if not path.exists():
@@ -284,7 +285,7 @@ def _load_data(
     packer = Packer(
         tokenize(conversations, tokenizer), tokenizer, settings.row_length, seed=settings.seed
     )
-    held_out = tokenize(_read(settings.valid, reporter), tokenizer, mixture=dict.fromkeys(MIXTURE, 1))
+    held_out = tokenize(_read(settings.valid, reporter), tokenizer, mixture={})
     valid_packer = Packer(held_out, tokenizer, settings.row_length, seed=settings.seed)
     return packer, valid_packer.epoch(0)[: settings.validation_rows]
 

@@ -37,6 +37,7 @@ class BadLines:
     found: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, reason: str) -> None:
+        """Note a bad line."""
         self.found.append((line, reason))
 
     def __len__(self) -> int:
@@ -66,7 +67,9 @@ def read_conversations(path: Path, bad: BadLines | None = None) -> Iterator[Conv
                 except ValueError as error:
                     bad.add(number, str(error))
     except FileNotFoundError:
-        raise CorpusError(f"There is no file {path}. Give the path of a .jsonl(.zst) file.") from None
+        raise CorpusError(
+            f"There is no file {path}. Give the path of a .jsonl or .jsonl.zst file."
+        ) from None
     except (OSError, zstandard.ZstdError) as error:
         raise CorpusError(
             f"{path} cannot be read after line {number}: {error}. Fetch the file again."
@@ -90,7 +93,7 @@ def _parse(line: bytes) -> Conversation:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError("not JSON") from None
     if not isinstance(entry, dict):
-        raise ValueError("not an object")
+        raise ValueError("not an object")  # noqa: TRY004 - a fault of the data
     turns = entry.get("turns")
     if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
         raise ValueError('"turns" is not a list of texts')

@@ -99,9 +99,7 @@ class Packer:
             yield from cut_into_pieces(turns, self._template, self._room)
 
 
-def cut_into_pieces(
-    turns: Sequence[Tokens], template: TurnTokens, room: int
-) -> Iterator[Tokens]:
+def cut_into_pieces(turns: Sequence[Tokens], template: TurnTokens, room: int) -> Iterator[Tokens]:
     """Cut a conversation at turn boundaries into pieces of at most `room` tokens.
 
     The last piece ends with the end-of-text token if there is room. A single turn longer than a

@@ -1,4 +1,4 @@
-"""The byte-level BPE tokenizer of our own models, and how a conversation becomes tokens.
+r"""The byte-level BPE tokenizer of our own models, and how a conversation becomes tokens.
 
 The text of a conversation is
 

@@ -59,7 +59,7 @@ def test_rows_hold_every_piece_once_and_no_two_rows_could_be_one(lengths: list[i
     pieces = [np.full(length, index, dtype=np.uint16) for index, length in enumerate(lengths)]
     rows = lay_into_rows(pieces, ROOM)
     assert Counter(token for row in rows for token in row.tolist()) == Counter(
-        {index: length for index, length in enumerate(lengths)}
+        dict(enumerate(lengths))
     )
     assert all(len(row) <= ROOM for row in rows)
     first, second = sorted([len(row) for row in rows] + [ROOM, ROOM])[:2]
