@@ -170,6 +170,8 @@ def _cause(error: BaseException) -> str:
     last: BaseException = error
     while (under := last.__cause__ or last.__context__) is not None:
         last = under.exceptions[-1] if isinstance(under, BaseExceptionGroup) else under
+    if isinstance(last, ssl.SSLError):
+        return f"TLS: {getattr(last, 'verify_message', '') or last.reason or last}"
     if isinstance(last, OSError) and last.strerror and last.errno:
         return os.strerror(last.errno) if last.errno > 0 else last.strerror
     return str(last) or type(last).__name__

@@ -129,6 +129,7 @@ class FakeModel:
     requests: the parsed body of every chat request, the failed ones included.
     answered: those that got a whole reply.
     received: every request of any kind, refused ones included.
+    warm_ping: whether `{"warm": true}` is understood; else it gets a 404.
     warmed: how many `{"warm": true}` pings came.
     delay: seconds before each word; first_delay: seconds before the first one, in addition.
     cancelled: chat requests whose client went away before the reply was whole.
@@ -145,6 +146,7 @@ class FakeModel:
         port: int = 0,
         usage: bool = True,
         timings: bool = True,
+        warm_ping: bool = True,
     ) -> None:
         self.bearer = bearer
         self.sigv4 = sigv4
@@ -153,6 +155,7 @@ class FakeModel:
         self.first_delay = first_delay
         self.usage = usage
         self.timings = timings
+        self.warm_ping = warm_ping
         self.faults = Faults()
         self.requests: list[dict[str, Any]] = []
         self.answered: list[dict[str, Any]] = []
@@ -251,7 +254,7 @@ class FakeModel:
         if (refusal := await self._admit(request)) is not None:
             return refusal
         with contextlib.suppress(ValueError):
-            if json.loads(await request.read()) == {"warm": True}:
+            if self.warm_ping and json.loads(await request.read()) == {"warm": True}:
                 self.warmed += 1
                 return web.json_response({"warm": True})
         return _error(404, "Not found.")

@@ -241,8 +241,16 @@ async def test_refusals_and_busy_answers_do_not_open_it(
 async def test_retries_stop_when_it_opens_and_the_real_error_is_told(
     model: FakeModel, client_for: ClientFor
 ) -> None:
-    client = client_for(model.url, attempts=10, breaker_threshold=3, breaker_cooldown=60)
-    model.faults.status(502, times=99)
+    client = client_for(
+        model.url,
+        attempts=1000,
+        backoff_initial=0.1,
+        backoff_max=0.1,
+        breaker_threshold=3,
+        breaker_cooldown=60,
+    )
+    model.faults.status(502, times=9)
     with pytest.raises(ServerFailed, match="502"):
-        await client.chat(HELLO)
+        async with asyncio.timeout(20):  # all attempts would take longer
+            await client.chat(HELLO)
     assert len(model.requests) == 3

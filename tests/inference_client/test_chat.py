@@ -202,6 +202,17 @@ async def test_nobody_listens(client_for: ClientFor) -> None:
     assert caught.value.retryable
 
 
+async def test_a_server_that_does_not_speak_tls(client_for: ClientFor) -> None:
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unreachable, match=r"TLS: .*Is it running"):
+            await client_for(f"https://127.0.0.1:{port}", **ONCE).chat(HELLO)
+
+
 async def test_no_connection_in_time(client_for: ClientFor) -> None:
     # A listener whose queue is full drops further connection requests.
     with socket.socket() as listener, contextlib.ExitStack() as fillers:

@@ -157,11 +157,11 @@ async def test_warm_finds_what_another_server_understands(client_for: ClientFor)
 
 
 async def test_warm_remembers_the_way(client_for: ClientFor) -> None:
-    async with raw_server(OK_JSON, b"{}") as server:
-        client = client_for(server.url)
+    async with FakeModel(warm_ping=False) as model:
+        client = client_for(model.url)
         assert await client.warm()
         assert await client.warm()
-        assert [head.split(" HTTP")[0] for head in server.heads] == ["POST /", "POST /"]
+        assert [r.path for r in model.received] == ["/", "/healthz", "/healthz"]
 
 
 async def test_warm_never_troubles_its_caller(model: FakeModel, client_for: ClientFor) -> None:
