@@ -1,15 +1,23 @@
-"""Text from a model: replies in a conversation, as the server will make them, only slower."""
+"""Text from a model: replies in a conversation, as the server makes them, only slower.
+
+python -m finetuning.generate lambda_inference/models/pocket "hi friend" "how are you?"
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from finetuning.data.tokenizer import encode_turns, turn_tokens
+from finetuning.errors import FinetuneError
+from finetuning.export import load_folder
 from finetuning.rwkv7 import RWKV7, LayerState
 
 
@@ -72,3 +80,25 @@ def converse(
     """What the user says, and the model's reply to each."""
     conversation = Conversation(model, tokenizer, sampling)
     return [(line, conversation.say(line)) for line in lines]
+
+
+def command(
+    model_folder: Annotated[Path, typer.Argument(help="Folder with model.safetensors.")],
+    lines: Annotated[list[str], typer.Argument(help="What the user says, turn by turn.")],
+    temperature: float = 0.8,
+    top_p: float = 0.9,
+    seed: int = 0,
+) -> None:
+    """Print a conversation: the given lines, and the model's reply to each."""
+    try:
+        model, tokenizer = load_folder(model_folder)
+    except FinetuneError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    for line, reply in converse(model, tokenizer, lines, sampling):
+        typer.echo(f"User: {line}\nFriend: {reply}")
+
+
+if __name__ == "__main__":
+    typer.run(command)
