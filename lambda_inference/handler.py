@@ -53,11 +53,15 @@ class LambdaServer:
             event = {}
         if event.get("warm") is True:
             return {"statusCode": 200, "warm": True, "model": self._host.status}
+        return _result(self.respond(event, context))
+
+    def respond(self, event: Mapping[str, Any], context: Context | None) -> HttpResponse:
+        """Answer a request's event; a streaming runtime carries the event stream from here."""
         try:
             request = self._request(event, context)
         except (BadRequest, Unauthorized) as error:
-            return _result(refusal(error, new_request_id()))
-        return _result(self._service.handle(request))
+            return refusal(error, new_request_id())
+        return self._service.handle(request)
 
     def _request(self, event: Mapping[str, Any], context: Context | None) -> HttpRequest:
         about = event.get("requestContext")

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ class ModelDescription:
     architecture: str
     """`rwkv4` or `rwkv7`."""
     template: ChatTemplate
-    fingerprint: str
-    """Names these exact weights, in the state cache and in `system_fingerprint`."""
     created: int
     """Unix time of the file."""
     tokenizer: Callable[[], Tokenizer]
     """Reads the vocabulary. Raises ModelCorrupt."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names these exact weights, in the state cache and in `system_fingerprint`."""
+        return fingerprint(self.weights)
 
 
 def shipped_model() -> Path:
@@ -160,7 +164,6 @@ def _describe_folder(folder: Path, weights: Path, name: str) -> ModelDescription
         weights=weights,
         architecture=architecture,
         template=chat,
-        fingerprint=fingerprint(weights),
         created=int(weights.stat().st_mtime),
         tokenizer=lambda: _read_tokenizer(folder, chat),
     )
@@ -223,7 +226,6 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
         weights=path,
         architecture=str(architecture),
         template=chat,
-        fingerprint=fingerprint(path),
         created=int(path.stat().st_mtime),
         tokenizer=tokenizer,
     )

@@ -27,7 +27,8 @@ import uvicorn
 from lambda_inference.errors import InferenceError, SettingsError
 from lambda_inference.host import ModelHost
 from lambda_inference.http import create_app
-from lambda_inference.settings import ModelSettings, ServerSettings
+from lambda_inference.model import describe
+from lambda_inference.settings import ModelSettings, ServerSettings, model_path
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +61,11 @@ def serve(
 
     Raises:
         SettingsError: the address is taken, or open to others without a key.
+        ModelError: there is no model, or its description is broken. Whether its weights are
+            sound shows later: `/healthz` tells.
     """
     check_exposure(server)
+    describe(model_path(model))
     listener = _listen(server.host, server.port)
     host = ModelHost(model, state_cache_bytes=server.state_cache_mb << 20)
     config = uvicorn.Config(

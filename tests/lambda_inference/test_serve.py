@@ -57,9 +57,9 @@ def test_a_signal_lets_the_reply_under_way_end(model_file: Path, number: signal.
 
 
 @pytest.mark.e2e
-def test_a_broken_model_leaves_the_server_up_to_say_so(tmp_path: Path) -> None:
+def test_broken_weights_leave_the_server_up_to_say_so(model_file: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + b"\xff" * 100)
+    broken.write_bytes(model_file.read_bytes()[:-5000])
     with running(broken) as server, httpx.Client(base_url=server.url) as client:
         end = time.monotonic() + 20
         while (health := client.get("/healthz")).json()["status"] == "loading":
@@ -67,6 +67,18 @@ def test_a_broken_model_leaves_the_server_up_to_say_so(tmp_path: Path) -> None:
             time.sleep(0.02)
         assert health.status_code == 503
         assert "broken.gguf" in health.json()["error"]
+        assert client.get("/v1/models").json()["error"]["code"] == "model_unavailable"
+
+
+@pytest.mark.e2e
+def test_a_model_that_is_none_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "foreign.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
+    for name in ("missing.gguf", "foreign.gguf"):
+        result = command("serve", "--port", "0", "--model", str(tmp_path / name))
+        assert result.returncode == 1
+        assert result.stderr.startswith("friend serve: ")
+        assert name in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])

@@ -143,6 +143,7 @@ def test_a_vocabulary_that_cannot_write_every_byte_says_so() -> None:
 
 
 @pytest.mark.reference
+@pytest.mark.slow
 def test_world_agrees_with_the_published_tokenizer() -> None:
     rwkv = pytest.importorskip("rwkv.rwkv_tokenizer")
     vocabulary = Path(rwkv.__file__).with_name("rwkv_vocab_v20230424.txt")
