@@ -55,7 +55,10 @@ class Responder:
         Cancelling withdraws a visible draft, unless the work says to keep it. Only then can the
         promise still stand: for whoever cancelled to close, or for the next process.
         """
-        await _Attempt(self, work).run()
+        while work.replies and not await _Attempt(self, work).run():
+            # The newest message was deleted meanwhile; the rest of its burst still waits.
+            work.replies.pop()
+            work.committed = False
 
     def outlet(self, reply: PendingReply, *, recovering: bool) -> Outlet:
         """The way back to the message of a promise."""
@@ -100,14 +103,15 @@ class _Attempt:
         recovering = work.recovering or self._reply.state is ReplyState.POSTING
         self._outlet = responder.outlet(self._reply, recovering=recovering)
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """Make the reply; False if nobody wants it any more."""
         with structlog.contextvars.bound_contextvars(
             reply=self._reply.key,
             platform=self._reply.conversation.platform,
             conversation=self._reply.conversation,
         ):
             try:
-                await self._run()
+                return await self._run()
             except asyncio.CancelledError:
                 if not self._work.keep_draft:
                     await self._withdraw()
@@ -115,11 +119,12 @@ class _Attempt:
             except StoreFailed as error:
                 _log.error("store.failed", error=str(error))
                 await self._apologise_without_store()
+                return True
 
-    async def _run(self) -> None:
+    async def _run(self) -> bool:
         if self._reply.state is ReplyState.POSTING:
             await self._post(self._reply.parts, is_apology=self._reply.is_apology)
-            return
+            return True
         async with self._outlet.working():
             try:
                 text = await self._infer()
@@ -136,8 +141,9 @@ class _Attempt:
             if not await self._owner.store.begin_posting(keys, parts, is_apology=is_apology):
                 await self._withdraw()
                 self._count("cancelled")
-                return
+                return False
             await self._post(parts, is_apology=is_apology)
+            return True
 
     async def _infer(self) -> str:
         """The model's words, shown as they come; once more if there were none."""

@@ -79,6 +79,10 @@ def _reads(
     return in_transaction
 
 
+MOST_TURNS = 1000
+"""Turns of a window that are read at most; far more than a model is given."""
+
+
 class SqlStore:
     """Friend's memory in SQLite or PostgreSQL; see `bot.core.ports.Store`. Made by `open_store`.
 
@@ -148,16 +152,20 @@ class SqlStore:
     async def window(
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> Sequence[Turn]:
-        """The turns since the last reset and from the kept window start on, by `Turn.place`."""
+        """The turns since the last reset and from the kept window start on, by `Turn.place`.
+
+        At most the newest `MOST_TURNS`: a channel that friend only listens to moves no window.
+        """
         found = await connection.execute(
             in_window(select(turns, turn_messages.c.message_id), conversation)
             .outerjoin(
                 turn_messages,
                 (turn_messages.c.turn_id == turns.c.id) & (turn_messages.c.position == 0),
             )
-            .order_by(PLACE, turns.c.id)
+            .order_by(PLACE.desc(), turns.c.id.desc())
+            .limit(MOST_TURNS)
         )
-        return [to_turn(row) for row in found]
+        return [to_turn(row) for row in found][::-1]
 
     @_writes
     async def move_window(

@@ -270,6 +270,20 @@ async def test_a_deleted_message_is_not_answered(tmp_path: Path, model: FakeMode
         assert on_stage.stage.texts() == []
 
 
+async def test_deleting_the_end_of_a_burst_leaves_the_rest_to_answer(
+    tmp_path: Path, model: FakeModel
+) -> None:
+    model.first_delay = 0.2
+    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
+        await on_stage.say("one")
+        await on_stage.say("two")
+        await on_stage.friend.on_delete("stage", "general", "2")
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == ["I heard: one"]
+        assert on_stage.stage.posts[0].answers == "1"
+        assert await on_stage.friend.recover("stage") == 0
+
+
 async def test_an_edit_changes_what_the_model_reads(on_stage: Scene) -> None:
     await on_stage.say("my cat is calld Tom")
     await on_stage.quiet()
