@@ -49,7 +49,8 @@ async def _platform(name: str, settings: Settings) -> AsyncIterator[Platform]:
     else:
         from bot.platforms.slack import SlackPlatform
 
-        yield SlackPlatform(settings.slack)
+        async with SlackPlatform(settings.slack) as slack:
+            yield slack
 
 
 def run_platforms(settings: Settings, names: Sequence[str] = ()) -> int:

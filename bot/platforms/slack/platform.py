@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Self
 
 import aiohttp
 import structlog
@@ -28,7 +29,8 @@ _log = structlog.get_logger(__name__)
 class SlackPlatform:
     """See `bot.core.ports.Platform`.
 
-    Socket Mode with an app token, signed HTTP with a signing secret instead.
+    Socket Mode with an app token, signed HTTP with a signing secret instead. Enter its context
+    before replies are made, and leave it after the last one.
 
     Attributes:
         connected: set once events can arrive.
@@ -48,36 +50,48 @@ class SlackPlatform:
         self._client = web_client(settings.bot_token.get_secret_value(), api_url=api_url)
         self._budgets = StreamBudgets()
         self._me: Identity | None = None
-        self._server: SignedHttpServer | None = None
+        self._receiver: SocketConnection | SignedHttpServer | None = None
         self._recovered = False
         self.connected = asyncio.Event()
 
     @property
-    def is_connected(self) -> bool:
-        """Whether events can arrive now; for health checks."""
-        return self.connected.is_set()
-
-    @property
     def http_url(self) -> str:
         """Where friend listens for signed HTTP events; empty in Socket Mode."""
-        return self._server.url if self._server else ""
+        return self._receiver.url if isinstance(self._receiver, SignedHttpServer) else ""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether events can arrive now; for health checks."""
+        return self._receiver is not None and self._receiver.is_up
+
+    async def __aenter__(self) -> Self:
+        """Keep connections to the Web API open for as long as replies may be posted."""
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+        self._client.session = aiohttp.ClientSession(timeout=timeout)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close them."""
+        session, self._client.session = self._client.session, None
+        if session is not None:
+            await session.close()
 
     async def run(self, friend: Friend) -> None:
         """See `bot.core.ports.Platform`."""
-        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            self._client.session = session
-            me = await sign_in(self._client)
-            self._me = me
-            _log.info("slack.signed_in", team=me.team, user=me.user_id)
-            self.connected.clear()
-            receiver = self._receiver(friend, me)
-            if not self._recovered:
-                await friend.recover(self.name)  # before events come: theirs are no old debts
-                self._recovered = True
+        self._me = await sign_in(self._client)
+        _log.info("slack.signed_in", team=self._me.team, user=self._me.user_id)
+        receiver = self._receiver_for(friend, self._me)
+        if not self._recovered:
+            await friend.recover(self.name)  # before events come: theirs are no old debts
+            self._recovered = True
+        self.connected.clear()
+        self._receiver = receiver
+        try:
             await receiver.run(self.connected)
+        finally:
+            self._receiver = None
 
-    def _receiver(self, friend: Friend, me: Identity) -> SocketConnection | SignedHttpServer:
+    def _receiver_for(self, friend: Friend, me: Identity) -> SocketConnection | SignedHttpServer:
         app_token = self._settings.app_token.get_secret_value()
         secret = self._settings.signing_secret.get_secret_value()
         if app_token:
@@ -89,10 +103,7 @@ class SlackPlatform:
                 "SLACK_SIGNING_SECRET (signed HTTP events)."
             )
         app = bolt_app(self._client, me, friend, signing_secret=secret)
-        self._server = SignedHttpServer(
-            app, host=self._settings.http_host, port=self._settings.http_port
-        )
-        return self._server
+        return SignedHttpServer(app, host=self._settings.http_host, port=self._settings.http_port)
 
     def outlet(
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool

@@ -27,6 +27,7 @@ class SignedHttpServer:
         self._host = host
         self._port = port
         self.url = ""
+        self.is_up = False
 
     async def run(self, connected: asyncio.Event) -> None:
         """Serve until cancelled.
@@ -47,7 +48,9 @@ class SignedHttpServer:
             host, port = runner.addresses[0][:2]
             self.url = f"http://{host}:{port}{PATH}"
             _log.info("slack.listening", url=self.url)
+            self.is_up = True
             connected.set()
             await asyncio.Event().wait()
         finally:
+            self.is_up = False
             await runner.cleanup()

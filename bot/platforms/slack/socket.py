@@ -52,6 +52,13 @@ class SocketConnection:
         self._app_token = app_token
         self._times = times
         self._last_frame = 0.0
+        self._handler: AsyncSocketModeHandler | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the socket is open."""
+        session = self._handler.client.current_session if self._handler else None
+        return session is not None and not session.closed
 
     async def run(self, connected: asyncio.Event) -> None:
         """Connect and stay so until cancelled; sets `connected` once the first socket is open.
@@ -60,17 +67,18 @@ class SocketConnection:
             PlatformFailed: Slack does not accept the app token.
             FriendError: Slack cannot be reached; run it again.
         """
-        handler = await self._open()
+        self._handler = await self._open()
         try:
             while True:
                 connected.set()
-                await self._watch(handler)
+                await self._watch(self._handler)
                 fresh = await self._open()  # before the old one goes, so that no event waits
-                await handler.close_async()  # type: ignore[no-untyped-call]
-                handler = fresh
+                old, self._handler = self._handler, fresh
+                await old.close_async()  # type: ignore[no-untyped-call]
                 _log.info("slack.socket_replaced")
         finally:
-            await handler.close_async()  # type: ignore[no-untyped-call]
+            await self._handler.close_async()  # type: ignore[no-untyped-call]
+            self._handler = None
 
     async def _open(self) -> AsyncSocketModeHandler:
         """A handler of the SDK's on an open socket."""

@@ -70,7 +70,7 @@ class Stage:
         settings = load_settings()
         platform = SlackPlatform(settings.slack, api_url=self.slack.api_url, socket_times=times)
         log = Log()
-        async with open_bot(settings, [platform], observer=log) as bot:
+        async with platform, open_bot(settings, [platform], observer=log) as bot:
             task = asyncio.create_task(platform.run(bot.friend))
             try:
                 await self._connected(task, platform)

@@ -14,7 +14,7 @@ from tests.e2e.slack.harness import BRISK, Log
 async def main(api_url: str) -> None:
     settings = load_settings()
     platform = SlackPlatform(settings.slack, api_url=api_url, socket_times=BRISK)
-    async with open_bot(settings, [platform], observer=Log()) as bot:
+    async with platform, open_bot(settings, [platform], observer=Log()) as bot:
         await platform.run(bot.friend)
 
 

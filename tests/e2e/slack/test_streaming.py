@@ -54,14 +54,16 @@ async def test_thinking_line_shows_until_the_words_come(
     assert slack.statuses.stuck == slack.statuses.late == []
 
 
-@pytest.mark.parametrize("fault", ["hang", "lost", "refused"])
+@pytest.mark.parametrize("fault", ["slow", "hang", "lost", "refused"])
 async def test_thinking_line_never_stays_or_comes_late(
     stage: Stage, general: Channel, alice: User, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slack = stage.slack
-    monkeypatch.setattr("bot.platforms.slack.status.CALL_SECONDS", 0.3)
     method = "assistant.threads.setStatus"
-    if fault == "hang":
+    if fault == "slow":
+        slack.faults.next(method, slow=0.7)
+    elif fault == "hang":
+        monkeypatch.setattr("bot.platforms.slack.status.CALL_SECONDS", 0.3)
         slack.faults.next(method, hang=1.0)
     elif fault == "lost":
         slack.faults.next(method, lost=True, times=4)

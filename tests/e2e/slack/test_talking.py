@@ -185,6 +185,20 @@ async def test_burst_of_five_messages_keeps_order(
     assert [reply.text for reply in replies] == [f"I heard: number {n}" for n in range(1, 6)]
 
 
+async def test_order_is_kept_while_a_name_is_slow_to_come(
+    stage: Stage, general: Channel, alice: User, bob: User
+) -> None:
+    slack = stage.slack
+    async with stage.bot():
+        root = await slack.say(general, alice, f"{slack.bot.mention} hello")
+        await slack.wait_for_message(general)
+        slack.faults.next("users.info", slow=0.5)
+        await slack.say(general, bob, "first", thread=root)
+        await slack.say(general, alice, "second", thread=root)
+        replies = [await slack.wait_for_message(general) for _ in range(2)]
+    assert [reply.text for reply in replies] == ["I heard: first", "I heard: second"]
+
+
 async def test_burst_within_a_moment_is_answered_together(
     stage: Stage, general: Channel, alice: User
 ) -> None:

@@ -175,6 +175,7 @@ async def test_unacknowledged_until_it_is_stored(
         monkeypatch.setattr(running.bot.friend, "on_message", die)
         asked = await slack.say(slack.dm(alice), alice, "hi")
         assert (await slack.wait_for_message(slack.dm(alice))).text == "I heard: hi"
+        assert running.platform.is_connected
         (delivery,) = slack.deliveries_of(asked)
         assert delivery.attempts == ["first", "timeout"]
 
@@ -213,3 +214,22 @@ async def test_kill_9_in_a_reply_and_restart_answers_exactly_once(
     (reply,) = slack.messages(general, by=slack.bot)
     assert (reply.text, reply.finished) == (story, True)
     assert slack.streams.open == []
+
+
+async def test_what_waited_for_friend_to_start_is_answered_once(
+    stage: Stage, general: Channel, alice: User
+) -> None:
+    slack = stage.slack
+    roots = [
+        await slack.say(general, alice, f"{slack.bot.mention} are you up {number}?")
+        for number in range(5)
+    ]
+    async with stage.bot() as running:
+        for _ in roots:
+            await slack.wait_for_message(general, timeout=10)
+        await slack.wait_quiet(0.5)
+    assert sorted(m.root_ts for m in slack.messages(general, by=slack.bot)) == [
+        root.ts for root in roots
+    ]
+    assert running.log.replied_ == ["answered"] * 5
+    assert slack.statuses.late == []

@@ -14,7 +14,8 @@ from aiohttp import web
 class Fault:
     """What happens to one call. Exactly one of the fields below describes it.
 
-    `lost`: Slack does the work, and the connection breaks before the answer.
+    `lost`: Slack does the work, and the connection breaks before the answer. `slow`: Slack
+    takes so many seconds, then does the work and answers as it should.
     """
 
     status: int | None = None
@@ -24,6 +25,7 @@ class Fault:
     reset: bool = False
     hang: float | None = None
     lost: bool = False
+    slow: float | None = None
 
 
 class Faults:
@@ -45,11 +47,12 @@ class Faults:
         reset: bool = False,
         hang: float | None = None,
         lost: bool = False,
+        slow: float | None = None,
     ) -> None:
         """Let the next `times` calls of `method` fail in the way described."""
-        fault = Fault(status, retry_after, ok_false, html, reset, hang, lost)
+        fault = Fault(status, retry_after, ok_false, html, reset, hang, lost, slow)
         if fault == Fault():
-            raise ValueError("a fault needs one of status, ok_false, html, reset, hang, lost")
+            raise ValueError("a fault needs one of status, ok_false, html, reset, hang, lost, slow")
         self._queued.setdefault(method, []).extend([fault] * times)
 
     def clear(self) -> None:

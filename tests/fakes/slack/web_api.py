@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,9 @@ class WebApi:
         name = request.match_info["method"]
         arguments = await _arguments(request)
         fault = self._fake.faults.take(name)
+        if fault is not None and fault.slow is not None:
+            await asyncio.sleep(fault.slow)
+            fault = None
         if fault is not None and not fault.lost:
             self._record(name, arguments, "fault")
             return await answer_with(fault, request)
