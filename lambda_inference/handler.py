@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import json
 import logging
 import os
 import time
@@ -49,11 +50,18 @@ class LambdaServer:
 
     def handle(self, event: Any, context: Context | None) -> dict[str, Any]:
         """Answer one event."""
-        if not isinstance(event, dict):
-            event = {}
-        if event.get("warm") is True:
-            return {"statusCode": 200, "warm": True, "model": self._host.status}
-        return _result(self.respond(event, context))
+        if is_ping(event):
+            return {"statusCode": 200} | self.pong()
+        return _result(self.respond(event if isinstance(event, dict) else {}, context))
+
+    def pong(self) -> dict[str, Any]:
+        """The answer to a warm ping, which waits for nothing."""
+        return {"warm": True, "model": self._host.status}
+
+    @property
+    def failure(self) -> str | None:
+        """Why this environment will never have a model; None while it has or may have one."""
+        return self._host.error
 
     def respond(self, event: Mapping[str, Any], context: Context | None) -> HttpResponse:
         """Answer a request's event; a streaming runtime carries the event stream from here."""
@@ -88,6 +96,19 @@ class LambdaServer:
             trusted=signed,
             deadline=_deadline(context),
         )
+
+
+def is_ping(event: Any) -> bool:
+    """Whether it is `{"warm": true}`, by itself or posted to the Function URL's root."""
+    if not isinstance(event, dict):
+        return False
+    if event.get("rawPath") != "/" or event.get("warm") is not None:
+        return event.get("warm") is True
+    try:
+        posted = json.loads(_body(event))
+    except (ValueError, RecursionError, BadRequest):
+        return False
+    return isinstance(posted, dict) and posted.get("warm") is True
 
 
 def _path(event: Mapping[str, Any], about: Mapping[str, Any]) -> str:
@@ -131,6 +152,11 @@ def _result(response: HttpResponse) -> dict[str, Any]:
 def _server() -> LambdaServer:
     logging.getLogger("lambda_inference").setLevel(logging.INFO)
     return LambdaServer(ServerSettings.from_environment(), ModelSettings.from_environment())
+
+
+def function() -> LambdaServer:
+    """The server of this environment, made once."""
+    return _server()
 
 
 def handler(event: Any, context: Context | None) -> dict[str, Any]:

@@ -58,3 +58,7 @@ def test_only_what_a_request_needs(model_file: Path, code: str, never: set[str])
     modules = imported(code, model_file)
     assert "lambda_inference" in modules
     assert not modules & never
+
+
+def test_drawing_a_token_needs_no_numpy_random(model_file: Path) -> None:
+    assert "numpy.random" not in imported(HANDLER.replace('.partition(".")[0]', ""), model_file)
