@@ -62,6 +62,11 @@ def test_lines_of_one_event_are_joined() -> None:
     assert _decode([b"data: a\ndata: b\ndata\n\n"]) == ["a\nb\n"]
 
 
+def test_a_line_end_cut_in_two_is_one_line_end() -> None:
+    data = b"data: a\r\ndata: b\r\n\r\n"
+    assert _decode([data[i : i + 1] for i in range(len(data))]) == ["a\nb"]
+
+
 def test_an_event_without_its_blank_line_is_given_at_the_end() -> None:
     assert _decode([b"data: a\n\ndata: b\n"]) == ["a", "b"]
     assert _decode([b"data: a\n\ndata: b"]) == ["a", "b"]
