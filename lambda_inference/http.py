@@ -110,7 +110,7 @@ class _Endpoint:
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         done = loop.run_in_executor(self._threads, _drain, answer.body, loop, chunks, gone)
         try:
-            while (chunk := await chunks.get()) is not None:
+            while (chunk := await chunks.get()) is not None and not gone.is_set():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
