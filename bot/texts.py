@@ -11,13 +11,21 @@ NOTHING_AGAIN = "I can't find a message here to answer again."
 BEHIND = "I'm behind in this conversation; I've read your message, but can't answer it."
 SLOW_DOWN = "That's a lot for me at once. Give me a minute, then write again."
 HISTORY_DOWN = "I can't remember things just now, so I'd rather not answer. Please try again soon."
-BROKEN_OFF = "…"
 
 ABOUT = (
     "I'm friend, a small chat companion run by an RWKV language model. Mention me, or write me "
     "directly, and I answer. I get things wrong: don't rely on me for facts or advice. "
     "`reset` puts our conversation behind us, `again` makes me answer once more, and "
     "`forget me` erases what I remember of you."
+)
+
+
+DISTRESS = (
+    "I'm really sorry you feel this way, and I'm glad you said it. I'm only a small program, so "
+    "please talk to a person now: if you are in danger, call your local emergency number. In the US "
+    "and Canada you can call or text 988; in the UK and Ireland call Samaritans on 116 123; "
+    "https://findahelpline.com lists free, confidential lines in other countries. You deserve help, "
+    "and people who understand this are there at any hour."
 )
 
 

@@ -17,6 +17,7 @@ from bot.core.access import Pace, RateLimits, permitted
 from bot.core.cleaning import clean_incoming
 from bot.core.commands import Command, parse_command
 from bot.core.conversation import ConversationKey, IncomingMessage, Role
+from bot.core.manners import is_distress
 from bot.core.ports import Observer, Platform, Store
 from bot.core.queue import ConversationQueues
 from bot.core.triggers import Reason, decide
@@ -160,7 +161,7 @@ class Friend:
         return await self._take_words(message)
 
     async def _take_words(self, message: IncomingMessage) -> str:
-        refusal = self._refusal(message)
+        refusal = None if is_distress(message.text) else self._refusal(message)
         key = None if refusal is not None else new_key()
         accepted = await self._store.accept(message, reply_key=key)
         if accepted is None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from uuid import uuid4
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from bot import texts
 from bot.core.cleaning import clean_reply
 from bot.core.conversation import PendingReply, ReplyState
+from bot.core.manners import has_slur, is_distress
 from bot.core.ports import Observer, Outlet, Platform, ReplyTimes, Store
 from bot.core.queue import Work
 from bot.core.splitting import split
@@ -126,13 +128,7 @@ class _Attempt:
             await self._post(self._reply.parts, is_apology=self._reply.is_apology)
             return True
         async with self._outlet.working():
-            try:
-                text = await self._infer()
-            except InferenceError as error:
-                text, is_apology = texts.model_down(self._log_failure(error)), True
-            else:
-                is_apology = not text
-                text = text or texts.SPEECHLESS
+            text, is_apology = await self._words_to_post()
             self._words = self._elapsed()
             self._work.committed = True
             parts = split(text, self._outlet.max_characters, self._outlet.characters)
@@ -145,10 +141,21 @@ class _Attempt:
             await self._post(parts, is_apology=is_apology)
             return True
 
-    async def _infer(self) -> str:
-        """The model's words, shown as they come; once more if there were none."""
+    async def _words_to_post(self) -> tuple[str, bool]:
+        """What to say, and whether it is friend's own sentence rather than the model's."""
+        messages = await self._owner.prompt(self._reply)
+        asked = takewhile(lambda message: message.role == "user", reversed(messages))
+        if any(is_distress(message.content) for message in asked):
+            return texts.DISTRESS, True
+        try:
+            text = await self._infer(messages)
+        except InferenceError as error:
+            return texts.model_down(self._log_failure(error)), True
+        return text or texts.SPEECHLESS, not text
+
+    async def _infer(self, messages: Sequence[ChatMessage]) -> str:
+        """The model's words, shown as they come; once more if there were none fit to say."""
         owner = self._owner
-        messages = await owner.prompt(self._reply)
         for _ in range(2):
             text = ""
             async with owner.model.stream(messages, owner.options()) as stream:
@@ -156,10 +163,12 @@ class _Attempt:
                     text += piece
                     if self._first_word is None and text.strip():
                         self._first_word = self._elapsed()
-                    if (shown := clean_reply(text)) and await self._outlet.show(shown):
+                    shown = clean_reply(text)
+                    if shown and not has_slur(shown) and await self._outlet.show(shown):
                         self._work.committed = True
                 self._timings = stream.final.timings
-            if text := clean_reply(text):
+            text = clean_reply(text)
+            if text and not has_slur(text):
                 return text
         return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -361,3 +362,26 @@ async def test_history_down_is_said(on_stage: Scene, tmp_path: Path) -> None:
     await on_stage.say("hello")
     await on_stage.quiet()
     assert on_stage.stage.texts() == [texts.HISTORY_DOWN]
+
+
+async def test_distress_is_answered_with_help_and_not_by_the_model(
+    tmp_path: Path, model: FakeModel
+) -> None:
+    async with scene(tmp_path, model, person_per_minute=1) as on_stage:
+        await on_stage.say("hello")
+        await on_stage.quiet()
+        for _ in range(2):
+            await on_stage.say("i want to die")
+            await on_stage.quiet()
+        assert on_stage.stage.texts()[1:] == [texts.DISTRESS] * 2
+        assert len(on_stage.prompts()) == 1
+
+
+async def test_a_slur_is_never_said(tmp_path: Path, model: FakeModel) -> None:
+    slur = codecs.decode("snttbg", "rot13")
+    answers = iter([f"you are a {slur}", "you are nice"])
+    model.reply_with(lambda messages: next(answers))
+    async with scene(tmp_path, model, stage=Stage(shows_drafts=True)) as on_stage:
+        await on_stage.say("what am I?")
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == ["you are nice"]
