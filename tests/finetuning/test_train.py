@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,8 +48,9 @@ def losses(out: Path) -> list[tuple[str, str, str, str]]:
         ]
 
 
-def test_loss_falls(corpus: Path, tmp_path: Path) -> None:
-    train(tiny(corpus, tmp_path / "run"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_loss_falls(corpus: Path, tmp_path: Path, precision: str) -> None:
+    train(dataclasses.replace(tiny(corpus, tmp_path / "run"), precision=precision))
     curve = losses(tmp_path / "run")
     assert len(curve) == 12
     assert float(curve[0][2]) > 5.5
@@ -85,6 +87,28 @@ def test_a_killed_run_goes_on_with_the_same_curve(corpus: Path, tmp_path: Path) 
     train(killed)
 
     assert losses(killed.out) == losses(straight.out)
+
+
+def test_adamw_alone_learns_too(corpus: Path, tmp_path: Path) -> None:
+    train(dataclasses.replace(tiny(corpus, tmp_path / "run"), rule="adamw"))
+    curve = losses(tmp_path / "run")
+    assert float(curve[-1][2]) < 0.9 * float(curve[0][2])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"minutes": 1.0}, "either --minutes or --tokens"),
+        ({"row_length": 65}, "--row-length must be a multiple"),
+        ({"batch_size": 5}, "--batch-size must be a multiple"),
+        ({"precision": "int3"}, "--precision is"),
+    ],
+)
+def test_impossible_settings_name_the_option(
+    corpus: Path, tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        train(dataclasses.replace(tiny(corpus, tmp_path / "run"), **change))
 
 
 def test_the_number_of_workers_changes_nothing(corpus: Path, tmp_path: Path) -> None:
