@@ -90,6 +90,11 @@ class NativeEngine:
         return self._open().isa
 
     @property
+    def bytes_per_token(self) -> int:
+        """Weights that a token reads when decoding, bytes."""
+        return self._open().bytes_per_token
+
+    @property
     def threads(self) -> int:
         """Threads that share a step."""
         return self._open().threads

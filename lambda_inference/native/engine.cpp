@@ -1,7 +1,8 @@
 // One function runs on every thread of the pool, layer after layer, with a
-// barrier where a step reads what another thread wrote. Within a step the
-// threads claim units of work from a counter: on a machine that is busy with
-// other things a fixed share each would wait for the slowest thread.
+// barrier where a step reads what another thread wrote. Within a step each
+// thread goes through its own share of the units from front to back, so that it
+// streams weights from one place, and then helps the others with theirs: on a
+// machine that is busy with other things somebody is always late.
 #include "engine.h"
 
 #include <unistd.h>
@@ -83,7 +84,7 @@ struct Engine::Product {
 
 struct Engine::Shared {
     explicit Shared(const Model& m, int threads)
-        : counters(static_cast<size_t>(m.layers * kStepsPerLayer + kStepsPerLayer)),
+        : counters(static_cast<size_t>((m.layers + 1) * kStepsPerLayer * threads)),
           scratch(static_cast<size_t>(threads)) {
         for (auto& bytes : scratch) bytes.resize(static_cast<int64_t>(kScratchBytes));
         const int64_t width = m.width;
@@ -170,12 +171,18 @@ void Engine::barrier(Worker& w) {
 
 template <typename F>
 void Engine::units(Worker& w, int64_t count, F f) {
-    auto& next = shared_->counters[static_cast<size_t>(w.step++)].next;
     if (w.threads == 1) {
         for (int64_t i = 0; i < count; ++i) f(i);
         return;
     }
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(i);
+    Counter* const claimed = shared_->counters.data() + w.step++ * w.threads;
+    for (int turn = 0; turn < w.threads; ++turn) {
+        const int owner = (w.index + turn) % w.threads;
+        const int64_t end = count * (owner + 1) / w.threads;
+        const int64_t start = count * owner / w.threads;
+        auto& next = claimed[owner].next;
+        for (int64_t i; (i = start + next.fetch_add(1, std::memory_order_relaxed)) < end;) f(i);
+    }
 }
 
 // Rows [t0, t1) of y = x W^T for several matrices at once.
@@ -199,6 +206,7 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
     int at = 0;
     units(w, first[count], [&](int64_t unit) {
         while (unit >= first[at + 1]) ++at;
+        while (unit < first[at]) --at;
         const Product& p = products[at];
         const Matrix& m = *p.matrix;
         const int64_t row = (unit - first[at]) * rows_of[at];

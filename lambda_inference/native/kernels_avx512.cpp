@@ -28,13 +28,20 @@ inline __m256i dot_q8(const uint8_t* p, __m256i x) {
 
 inline int32_t shift_q8(int32_t s) { return s; }
 
-inline __m256i dot_q4(const uint8_t* p, __m256i x) {
-    const __m256i both =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i w = _mm256_and_si256(
-        _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)),
-        _mm256_set1_epi8(15));
-    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x);
+// 16 bytes each of two rows, a row a half.
+inline __m256i load_pair(const uint8_t* p0, const uint8_t* p1) {
+    return _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p0))),
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(p1)), 1);
+}
+
+inline __m256i dot_q4(const uint8_t* p0, const uint8_t* p1, __m256i x_low, __m256i x_high) {
+    const __m256i both = load_pair(p0, p1);
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_and_si256(both, mask);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), low, x_low), high,
+                               x_high);
 }
 
 // The nibbles are 8 too high.

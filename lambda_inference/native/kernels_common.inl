@@ -144,7 +144,7 @@ inline vf load_weights(const uint16_t* p) { return load_f16(p); }
 inline float weight(const float* p) { return *p; }
 inline float weight(const uint16_t* p) { return half_to_float(*p); }
 
-template <int NR, int NT, typename W>
+template <int NR, int NT, bool kFar, typename W>
 inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, float* y,
                        int64_t ldy) {
     const W* p[NR];
@@ -152,12 +152,19 @@ inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, floa
     vf c[NR][NT];
     for (int r = 0; r < NR; ++r)
         for (int t = 0; t < NT; ++t) c[r][t] = vf{};
+    // The next rows in the order in which they lie in memory: see matvec_rows.
+    const char* next = reinterpret_cast<const char*>(w + NR * k);
     int64_t i = 0;
     for (; i + VW <= k; i += VW) {
+        if (NT == 1) {
+            constexpr int64_t kStep = NR * VW * static_cast<int64_t>(sizeof(W));
+            for (int64_t line = 0; line < kStep; line += 64)
+                __builtin_prefetch(next + line, 0, kFar ? 2 : 3);
+            next += kStep;
+        }
         vf xv[NT];
         for (int t = 0; t < NT; ++t) xv[t] = load(x + t * k + i);
         for (int r = 0; r < NR; ++r) {
-            if (NT == 1) __builtin_prefetch(p[r] + i + 1024 / static_cast<int64_t>(sizeof(W)));
             const vf wv = load_weights(p[r] + i);
             for (int t = 0; t < NT; ++t) c[r][t] += wv * xv[t];
         }
@@ -178,10 +185,19 @@ inline void float_product(const void* weights, int64_t rows, const Activations& 
     int64_t t = 0;
     for (; t + 4 <= tokens; t += 4)
         for (int64_t r = 0; r < rows; r += 4)
-            float_dots<4, 4>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r, ldy);
-    for (; t < tokens; ++t)
-        for (int64_t r = 0; r < rows; r += 4)
-            float_dots<4, 1>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r, ldy);
+            float_dots<4, 4, false>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r,
+                                    ldy);
+    const bool far = 4 * x.k * static_cast<int64_t>(sizeof(W)) > 12 * 1024;
+    for (; t < tokens; ++t) {
+        for (int64_t r = 0; r < rows; r += 4) {
+            const W* p = w + r * x.k;
+            float* out = y + t * ldy + r;
+            if (far)
+                float_dots<4, 1, true>(p, rows - r, x.f + t * x.k, x.k, out, ldy);
+            else
+                float_dots<4, 1, false>(p, rows - r, x.f + t * x.k, x.k, out, ldy);
+        }
+    }
 }
 
 void matvec_f32(const void* w, int64_t rows, const Activations& x, float* y) {

@@ -54,16 +54,18 @@ inline void matvec_lanes(const void* w, int64_t rows, const Activations& x, floa
     for (int64_t r = 0; r < rows; r += 4) {
         const uint8_t* p[4];
         for (int i = 0; i < 4; ++i) p[i] = base + (r + i < rows ? r + i : rows - 1) * stride;
-        const int64_t ahead = r + 8 <= rows ? 4 * stride : 0;
+        // In the order of memory, as in kernels_x86_matvec.inl.
+        const uint8_t* next = p[0] + 4 * stride;
         float32x4_t acc = vdupq_n_f32(0);
         for (int64_t g = 0; g < groups; ++g) {
             const int64_t at = g * kBytes;
             const int8x16_t x0 = vld1q_s8(x.q + g * kGroup);
             const int8x16_t x1 = vld1q_s8(x.q + g * kGroup + 16);
+            for (int64_t line = 0; line < 4 * kBytes; line += 64) __builtin_prefetch(next + line);
+            next += 4 * kBytes;
             int32x4_t v[4];
             uint16_t d[4];
             for (int i = 0; i < 4; ++i) {
-                __builtin_prefetch(p[i] + at + ahead);
                 v[i] = dot(p[i] + at + 2, x0, x1);
                 d[i] = read_u16(p[i] + at);
             }

@@ -19,10 +19,13 @@ struct UnpackQ8 {
 struct UnpackQ4 {
     static constexpr int64_t kBytes = kQ4BlockBytes;
     static inline void values(const uint8_t* block, int8_t* out) {
-        for (int i = 0; i < 16; ++i) {
-            out[i] = static_cast<int8_t>((block[2 + i] & 15) - 8);
-            out[i + 16] = static_cast<int8_t>((block[2 + i] >> 4) - 8);
-        }
+        typedef uint8_t Bytes __attribute__((vector_size(16)));
+        Bytes both;
+        __builtin_memcpy(&both, block + 2, 16);
+        const Bytes low = (both & 15) - 8;
+        const Bytes high = (both >> 4) - 8;
+        __builtin_memcpy(out, &low, 16);
+        __builtin_memcpy(out + 16, &high, 16);
     }
 };
 
@@ -51,6 +54,10 @@ inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_
                 halves[r] = read_u16(block);
                 Unpack::values(block, values[r]);
             }
+            // The next tile, by the time this one is done.
+            const uint8_t* next = base + rows * stride + (g0 + g) * kTileRows * Unpack::kBytes;
+            for (int64_t line = 0; line < kTileRows * Unpack::kBytes; line += 64)
+                __builtin_prefetch(next + line, 0, 2);
             pack_group(values, pack + g * kPackBytes);
             for (int r = 0; r < kTileRows; r += VW)
                 store(scales + g * kTileRows + r, load_f16(halves + r));

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bandwidth.h"
 #include "cpu_limit.h"
 #include "engine.h"
 
@@ -161,9 +162,18 @@ NB_MODULE(_native, m) {
         .def_prop_ro("width", [](const Session& s) { return s.engine().model().width; })
         .def_prop_ro("head_size", [](const Session& s) { return s.engine().model().head_size; })
         .def_prop_ro("vocab_size", [](const Session& s) { return s.engine().model().vocab; })
+        .def_prop_ro("bytes_per_token",
+                     [](const Session& s) { return s.engine().model().bytes_per_token; })
         .def_prop_ro("threads", [](const Session& s) { return s.engine().threads(); })
         .def_prop_ro("isa", [](const Session& s) { return std::string(s.engine().kernels().name); });
 
+    m.def(
+        "read_bandwidth",
+        [](int threads, int64_t bytes, int passes) {
+            nb::gil_scoped_release release;
+            return read_bandwidth(threads, bytes, passes);
+        },
+        "threads"_a, "bytes"_a, "passes"_a);
     m.def("cpu_limit", &cpu_limit, "root"_a = "");
     m.def("supported_isas", [] {
         std::vector<std::string> names;
