@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.e2e.discord.harness import Stage
     from tests.fakes.discord import Channel, User
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 WORDS = " ".join(f"word{n}" for n in range(30))
 LONG = "One more sentence. " * 200
