@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.core.conversation import IncomingMessage
 from bot.core.friend import Friend
+from bot.errors import StoreFailed
 from bot.platforms.slack.failures import CALL_ERRORS
 from bot.platforms.slack.incoming import (
     PLATFORM,
@@ -36,6 +37,9 @@ _log = structlog.get_logger(__name__)
 JUST_BEFORE_SECONDS = 600.0
 """How old "what was said just before" a bare mention may be."""
 
+TWIN_SECONDS = 60.0
+"""How long a message that was taken in is known without asking the store."""
+
 THREAD_MESSAGES = 15
 """Of a thread that friend is pulled into; apps outside Slack's Marketplace get no more."""
 
@@ -53,6 +57,7 @@ class Hearing:
         self._names = Names(client)
         self._order: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._just_said: TTLCache[str, IncomingMessage] = TTLCache(1000, JUST_BEFORE_SECONDS)
+        self._taken: TTLCache[str, bool] = TTLCache(10_000, TWIN_SECONDS)
         self._looked_at: LRUCache[str, bool] = LRUCache(10_000)
 
     async def on_event(self, event: Event, team_id: str) -> None:
@@ -72,7 +77,18 @@ class Hearing:
                         await self._hear(event, team_id)
 
     async def _hear(self, event: Event, team_id: str) -> None:
-        message = await self._read(event, team_id)
+        """Take a new message in, and its twin not: a mention comes as two events.
+
+        The store would know the twin as well, if it is up; a person is to hear that it is down
+        only once.
+        """
+        identity = f"{event['channel']}:{event['ts']}"
+        if identity in self._taken:
+            return
+        await self._take(await self._read(event, team_id), event)
+        self._taken[identity] = True
+
+    async def _take(self, message: IncomingMessage, event: Event) -> None:
         if message.from_bot:
             await self._friend.on_message(message)
             return
@@ -90,7 +106,7 @@ class Hearing:
 
     async def _read(self, event: Event, team_id: str) -> IncomingMessage:
         threaded = bool(event.get("thread_ts")) and event["thread_ts"] != event["ts"]
-        takes_part = threaded and await self._friend.takes_part(key_of(event, team_id))
+        takes_part = threaded and await self._takes_part(event, team_id)
         return read_message(
             event,
             team_id=team_id,
@@ -99,11 +115,26 @@ class Hearing:
             in_friend_thread=takes_part,
         )
 
+    async def _takes_part(self, event: Event, team_id: str) -> bool:
+        """Whether friend has spoken in the thread; no, while the history is down."""
+        try:
+            return await self._friend.takes_part(key_of(event, team_id))
+        except StoreFailed as error:
+            _log.error("store.failed", error=str(error))
+            return False
+
+    async def _remember(self, earlier: IncomingMessage) -> None:
+        """Remember context, if that can be done; the message at hand does not depend on it."""
+        try:
+            await self._friend.remember(earlier)
+        except StoreFailed as error:
+            _log.error("store.failed", error=str(error))
+
     async def _remember_just_said(self, mention: IncomingMessage) -> None:
         """Give a bare mention what the channel heard last: that is what friend is to answer."""
         before = self._just_said.get(mention.conversation.channel)
         if before is not None:
-            await self._friend.remember(_as_context(before, mention))
+            await self._remember(_as_context(before, mention))
 
     async def _remember_thread(self, event: Event, mention: IncomingMessage) -> None:
         """Once, read up on a thread that friend is pulled into."""
@@ -134,7 +165,7 @@ class Hearing:
             return
         read = await self._read(earlier, mention.conversation.space)
         if read.text and not read.from_bot and float(read.message_id) < float(mention.message_id):
-            await self._friend.remember(read)
+            await self._remember(read)
 
 
 def _as_context(before: IncomingMessage, mention: IncomingMessage) -> IncomingMessage:

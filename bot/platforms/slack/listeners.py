@@ -7,6 +7,8 @@ could not be stored is not acknowledged, and Slack sends it again.
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -27,6 +29,49 @@ from bot.platforms.slack.manifest import FORGET_COMMAND, RESET_COMMAND, RESET_SH
 from bot.platforms.slack.signin import Identity
 
 _log = structlog.get_logger(__name__)
+
+
+class _Listeners:
+    """What Bolt calls; it fills the parameters in by their names."""
+
+    def __init__(self, friend: Friend, hearing: Hearing, me: Identity) -> None:
+        self._friend = friend
+        self._hearing = hearing
+        self._me = me
+
+    async def on_event(self, event: dict[str, Any], body: dict[str, Any]) -> None:
+        await self._hearing.on_event(event, str(body.get("team_id") or self._me.team_id))
+
+    async def on_other_event(self) -> None:
+        """An app may be subscribed to more; unacknowledged, Slack would send it again."""
+
+    async def on_reset(self, ack: AsyncAck, command: dict[str, Any]) -> None:
+        channel = ConversationKey(PLATFORM, str(command["team_id"]), str(command["channel_id"]))
+        await ack(await _or_sorry(self._friend.reset_channel(channel)))
+
+    async def on_forget(self, ack: AsyncAck, command: dict[str, Any]) -> None:
+        await ack(await _or_sorry(self._friend.forget(PLATFORM, str(command["user_id"]))))
+
+    async def on_shortcut(
+        self, ack: AsyncAck, shortcut: dict[str, Any], respond: AsyncRespond
+    ) -> None:
+        await ack()
+        message = {**shortcut["message"], "channel": shortcut["channel"]["id"]}
+        conversation = key_of(message, str(shortcut["team"]["id"]))
+        said = await _or_sorry(self._friend.reset(conversation))
+        try:
+            await respond(said)
+        except CALL_ERRORS as error:
+            _log.warning("slack.not_responded", error=repr(error))
+
+
+async def _or_sorry(doing: Awaitable[str]) -> str:
+    """What to tell the person; that the history is down, if it is."""
+    try:
+        return await doing
+    except StoreFailed as error:
+        _log.error("store.failed", error=str(error))
+        return texts.HISTORY_DOWN
 
 
 def bolt_app(
@@ -58,42 +103,11 @@ def bolt_app(
         ignoring_self_events_enabled=False,
         process_before_response=True,
     )
-    hearing = Hearing(friend, client, me)
-
-    async def on_event(event: dict[str, Any], body: dict[str, Any]) -> None:
-        await hearing.on_event(event, str(body.get("team_id") or me.team_id))
-
-    async def on_reset(ack: AsyncAck, command: dict[str, Any]) -> None:
-        channel = ConversationKey(PLATFORM, str(command["team_id"]), str(command["channel_id"]))
-        try:
-            await ack(await friend.reset_channel(channel))
-        except StoreFailed as error:
-            _log.error("store.failed", error=str(error))
-            await ack(texts.HISTORY_DOWN)
-
-    async def on_forget(ack: AsyncAck, command: dict[str, Any]) -> None:
-        try:
-            await ack(await friend.forget(PLATFORM, str(command["user_id"])))
-        except StoreFailed as error:
-            _log.error("store.failed", error=str(error))
-            await ack(texts.HISTORY_DOWN)
-
-    async def on_shortcut(ack: AsyncAck, shortcut: dict[str, Any], respond: AsyncRespond) -> None:
-        await ack()
-        message = {**shortcut["message"], "channel": shortcut["channel"]["id"]}
-        try:
-            said = await friend.reset(key_of(message, str(shortcut["team"]["id"])))
-        except StoreFailed as error:
-            _log.error("store.failed", error=str(error))
-            said = texts.HISTORY_DOWN
-        try:
-            await respond(said)
-        except CALL_ERRORS as error:
-            _log.warning("slack.not_responded", error=repr(error))
-
-    app.event("message")(on_event)
-    app.event("app_mention")(on_event)
-    app.command(RESET_COMMAND)(on_reset)
-    app.command(FORGET_COMMAND)(on_forget)
-    app.shortcut(RESET_SHORTCUT)(on_shortcut)
+    listeners = _Listeners(friend, Hearing(friend, client, me), me)
+    app.event("message")(listeners.on_event)
+    app.event("app_mention")(listeners.on_event)
+    app.event(re.compile(".*"))(listeners.on_other_event)
+    app.command(RESET_COMMAND)(listeners.on_reset)
+    app.command(FORGET_COMMAND)(listeners.on_forget)
+    app.shortcut(RESET_SHORTCUT)(listeners.on_shortcut)
     return app

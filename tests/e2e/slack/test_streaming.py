@@ -105,6 +105,21 @@ async def test_stream_that_slack_ends_is_completed_by_an_edit(
     assert reply.text == STORY
 
 
+async def test_words_taken_back_by_the_cleaning_leave_the_message_too(
+    stage: Stage, general: Channel, alice: User
+) -> None:
+    slack = stage.slack
+    stage.model.reply_with("I am well \nUser : and you? \nFriend: fine")
+    stage.model.delay = 0.1
+    async with stage.bot():
+        await slack.say(general, alice, f"{slack.bot.mention} how are you?")
+        reply = await slack.wait_for_message(general)
+        await slack.wait_quiet()
+    assert any("User" in piece for (stream,) in [slack.streams.all] for piece in stream.pieces)
+    assert reply.text == "I am well"
+    assert slack.messages(general, by=slack.bot) == [reply]
+
+
 async def test_readers_stop_button_is_obeyed(stage: Stage, general: Channel, alice: User) -> None:
     slack = stage.slack
     stage.model.reply_with(STORY)

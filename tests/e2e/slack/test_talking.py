@@ -211,9 +211,8 @@ async def test_burst_within_a_moment_is_answered_together(
         await slack.wait_for_message(general)
         await slack.wait_quiet(0.5)
     (reply,) = slack.messages(general, by=slack.bot)
-    assert reply.thread_ts == root.ts
-    spoken = [content for role, content in stage.prompt() if role == "user"]
-    assert spoken[0] == "one"
+    assert (reply.thread_ts, reply.text) == (root.ts, "I heard: five")
+    assert stage.prompt() == [("user", word) for word in ("one", "two", "three", "four", "five")]
 
 
 async def test_fifty_channels_at_once(stage: Stage, alice: User) -> None:

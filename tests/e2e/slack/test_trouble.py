@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot import texts
+from bot.errors import StoreFailed
 from bot.platforms.slack.socket import SocketTimes
 
 if TYPE_CHECKING:
@@ -233,3 +235,56 @@ async def test_what_waited_for_friend_to_start_is_answered_once(
     ]
     assert running.log.replied_ == ["answered"] * 5
     assert slack.statuses.late == []
+
+
+async def test_a_reply_cut_short_by_a_stop_is_completed_after_the_start(
+    stage: Stage, general: Channel, alice: User
+) -> None:
+    slack = stage.slack
+    story = " ".join(f"w{number}" for number in range(20))
+    stage.model.reply_with(story)
+    stage.model.delay = 0.5
+    async with stage.bot(FRIEND_DRAIN_SECONDS="0"):
+        await slack.say(general, alice, f"{slack.bot.mention} tell me a story")
+        await slack.wait_for_call("chat.startStream")
+        await slack.wait_quiet()
+    stage.model.delay = 0.0
+    async with stage.bot():
+        await slack.wait_for_message(general, containing="w19", timeout=10)
+        await slack.wait_quiet(0.5)
+    (reply,) = slack.messages(general, by=slack.bot)
+    assert reply.text == story
+    assert slack.streams.open == []
+
+
+async def test_history_down_is_said_and_the_thread_goes_on_later(
+    stage: Stage, general: Channel, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slack = stage.slack
+
+    async def down(*args: object, **kwargs: object) -> None:
+        raise StoreFailed("The history is out of space.")
+
+    async with stage.bot() as running:
+        root = await slack.say(general, alice, f"{slack.bot.mention} hi")
+        await slack.wait_for_message(general)
+        with monkeypatch.context() as patch:
+            for method in ("accept", "first_sight", "is_friend_thread", "edit"):
+                patch.setattr(running.bot.store, method, down)
+            await slack.say(general, alice, f"{slack.bot.mention} still there?", thread=root)
+            assert (await slack.wait_for_message(general)).text == texts.HISTORY_DOWN
+            await slack.edit(root, f"{slack.bot.mention} hi you")
+            await asyncio.sleep(0.1)
+        await slack.say(general, alice, "and now?", thread=root)
+        assert (await slack.wait_for_message(general)).text == "I heard: and now?"
+        await slack.wait_delivered(timeout=10)
+    assert all(delivery.acknowledged for delivery in slack.deliveries)
+
+
+async def test_events_friend_did_not_ask_for_are_acknowledged(stage: Stage, alice: User) -> None:
+    slack = stage.slack
+    slack.events.add("app_home_opened")
+    async with stage.bot():
+        await slack.open_home(alice)
+        await slack.wait_delivered()
+    assert [delivery.attempts for delivery in slack.deliveries] == [["first"]]
