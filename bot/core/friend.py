@@ -125,8 +125,10 @@ class Friend:
         await self._store.delete(platform, channel, message_id)
 
     async def takes_part(self, conversation: ConversationKey) -> bool:
-        """Whether friend has spoken here; platforms ask this of threads."""
-        return await self._store.is_friend_thread(conversation)
+        """Whether friend has spoken here, or is about to; platforms ask this of threads."""
+        return self._queues.depth(conversation) > 0 or await self._store.is_friend_thread(
+            conversation
+        )
 
     async def recover(self, platform: str) -> int:
         """Queue what an earlier process still owed on a platform; return how many replies.
