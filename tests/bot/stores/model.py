@@ -144,6 +144,11 @@ class Model:
                 self.set(reply.key, ReplyState.CANCELLED)
         return dropped
 
+    def reset_channel(self, where: ConversationKey) -> int:
+        held = {turn.where for turn in self.turns} | {reply.conversation for reply in self.replies}
+        here = [key for key in held if replace(key, thread="") == replace(where, thread="")]
+        return sum(self.reset(key) for key in here)
+
     def forget_person(self, platform: str, person: Person) -> int:
         gone = [
             held

@@ -213,6 +213,11 @@ class StoreMachine(RuleBasedStateMachine):
     def reset(self, where: ConversationKey) -> None:
         assert self.run(self.store.reset(where)) == self.model.reset(where)
 
+    @rule(where=places)
+    def reset_channel(self, where: ConversationKey) -> None:
+        dropped = self.run(self.store.reset_channel(where))
+        assert dropped == self.model.reset_channel(where)
+
     @rule(platform=platforms, person=people)
     def forget_person(self, platform: str, person: Person) -> None:
         forgotten = self.run(self.store.forget_person(platform, person.id))

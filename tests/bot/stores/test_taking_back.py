@@ -82,6 +82,22 @@ async def test_a_reset_empties_the_window_for_good(chat: Chat, store: SqlStore) 
     assert await store.reset(LOBBY) == 0
 
 
+async def test_a_channel_is_reset_with_its_threads(
+    chat: Chat, store: SqlStore, clock: Clock
+) -> None:
+    for where in (LOBBY, THREAD, KITCHEN, SLACK):
+        await chat.hear("hi", where=where, owed=f"{where.platform}-{where.channel}-{where.thread}")
+    assert await store.reset_channel(LOBBY) == 2
+    assert [await chat.texts(where) for where in (LOBBY, THREAD)] == [[], []]
+    assert [await chat.texts(where) for where in (KITCHEN, SLACK)] == [["hi"], ["hi"]]
+    owed = await store.unfinished("discord", not_before=clock.now)
+    assert [reply.conversation for reply in owed] == [KITCHEN]
+    await chat.hear("hi again", where=THREAD)
+    assert await chat.texts(THREAD) == ["hi again"]
+    assert await store.reset_channel(THREAD) == 1
+    assert await store.reset_channel(LOBBY) == 0
+
+
 async def test_a_reset_counts_only_what_was_in_the_window(chat: Chat, store: SqlStore) -> None:
     await chat.hear("one")
     second = await chat.hear("two")
