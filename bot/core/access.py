@@ -8,21 +8,22 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from bot.core.conversation import ConversationKey, IncomingMessage, Person
+from bot.core.conversation import ConversationKey, Person
 from bot.settings import AccessSettings
 
 
-def permitted(message: IncomingMessage, settings: AccessSettings) -> bool:
-    """Whether the lists let friend hear this message. A block outweighs an allowance.
+def permitted(
+    conversation: ConversationKey, person_id: str, settings: AccessSettings, *, is_direct: bool
+) -> bool:
+    """Whether the lists let friend hear this person here. A block outweighs an allowance.
 
     The lists of spaces and channels say where friend works among others; a direct message belongs
     to neither, so only the lists of people apply to it.
     """
-    key = message.conversation
-    lists = [(settings.allow_people, settings.block_people, {message.author.id})]
-    if not message.is_direct:
-        lists.append((settings.allow_spaces, settings.block_spaces, {key.space}))
-        channels = {key.channel, key.thread} - {""}
+    lists = [(settings.allow_people, settings.block_people, {person_id})]
+    if not is_direct:
+        lists.append((settings.allow_spaces, settings.block_spaces, {conversation.space}))
+        channels = {conversation.channel, conversation.thread} - {""}
         lists.append((settings.allow_channels, settings.block_channels, channels))
     return all(
         not (blocked & ids) and (not allowed or bool(allowed & ids))

@@ -70,7 +70,7 @@ class Friend:
 
         With the history down the person hears so, if they spoke to friend.
         """
-        if message.from_bot or not permitted(message, self._access):
+        if message.from_bot or not self._permits(message):
             self._observer.received(message.conversation.platform, "ignored")
             return
         message = replace(message, text=clean_incoming(message.text))
@@ -85,6 +85,21 @@ class Friend:
             if reason is not None and reason.is_address:
                 self._say(message, texts.HISTORY_DOWN)
         self._observer.received(message.conversation.platform, outcome)
+
+    async def reset_for(
+        self,
+        conversation: ConversationKey,
+        person_id: str,
+        *,
+        is_direct: bool,
+        with_threads: bool = False,
+    ) -> str:
+        """`reset`, or `reset_channel`, if the lists let this person talk to friend here."""
+        if not permitted(conversation, person_id, self._access, is_direct=is_direct):
+            return texts.NOT_FOR_YOU
+        if with_threads:
+            return await self.reset_channel(conversation)
+        return await self.reset(conversation)
 
     async def reset(self, conversation: ConversationKey) -> str:
         """Put the conversation behind; return what to tell the person."""
@@ -102,7 +117,7 @@ class Friend:
 
     async def remember(self, message: IncomingMessage) -> None:
         """Remember a message as what was said before, and owe nothing for it."""
-        if message.from_bot or not permitted(message, self._access):
+        if message.from_bot or not self._permits(message):
             return
         message = replace(message, text=clean_incoming(message.text))
         if message.text:
@@ -142,6 +157,11 @@ class Friend:
         if owed:
             _log.info("replies.recovered", platform=platform, count=len(owed))
         return len(owed)
+
+    def _permits(self, message: IncomingMessage) -> bool:
+        return permitted(
+            message.conversation, message.author.id, self._access, is_direct=message.is_direct
+        )
 
     async def settle(self, seconds: float) -> None:
         """Wait for notices on their way, at most so long."""

@@ -92,7 +92,13 @@ class FriendCommands(app_commands.CommandTree[Any]):
         key = conversation_of(
             interaction.channel, interaction.channel_id or 0, interaction.guild_id
         )
-        await self._answer(interaction, lambda: self._friend.reset(key), ephemeral=False)
+        person = str(interaction.user.id)
+        is_direct = interaction.guild_id is None
+        await self._answer(
+            interaction,
+            lambda: self._friend.reset_for(key, person, is_direct=is_direct),
+            ephemeral=False,
+        )
 
     async def _forget_me(self, interaction: Interaction) -> None:
         person = str(interaction.user.id)

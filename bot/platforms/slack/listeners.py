@@ -47,7 +47,13 @@ class _Listeners:
 
     async def on_reset(self, ack: AsyncAck, command: dict[str, Any]) -> None:
         channel = ConversationKey(PLATFORM, str(command["team_id"]), str(command["channel_id"]))
-        await ack(await _or_sorry(self._friend.reset_channel(channel)))
+        reset = self._friend.reset_for(
+            channel,
+            str(command["user_id"]),
+            is_direct=channel.channel.startswith("D"),
+            with_threads=True,
+        )
+        await ack(await _or_sorry(reset))
 
     async def on_forget(self, ack: AsyncAck, command: dict[str, Any]) -> None:
         await ack(await _or_sorry(self._friend.forget(PLATFORM, str(command["user_id"]))))
@@ -58,7 +64,12 @@ class _Listeners:
         await ack()
         message = {**shortcut["message"], "channel": shortcut["channel"]["id"]}
         conversation = key_of(message, str(shortcut["team"]["id"]))
-        said = await _or_sorry(self._friend.reset(conversation))
+        reset = self._friend.reset_for(
+            conversation,
+            str(shortcut["user"]["id"]),
+            is_direct=conversation.channel.startswith("D"),
+        )
+        said = await _or_sorry(reset)
         try:
             await respond(said)
         except CALL_ERRORS as error:

@@ -49,6 +49,12 @@ def test_no_interjection_above_the_probability() -> None:
     assert decide(PLAIN, TriggerSettings(interject_probability=0.3), chance=0.4) is None
 
 
+def hears(message: IncomingMessage, settings: AccessSettings) -> bool:
+    return permitted(
+        message.conversation, message.author.id, settings, is_direct=message.is_direct
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "heard"),
     [
@@ -63,18 +69,18 @@ def test_no_interjection_above_the_probability() -> None:
     ],
 )
 def test_access_lists(settings: dict[str, Any], heard: bool) -> None:
-    assert permitted(PLAIN, AccessSettings(**settings)) is heard
+    assert hears(PLAIN, AccessSettings(**settings)) is heard
 
 
 def test_channel_lists_do_not_close_direct_messages() -> None:
     direct = replace(PLAIN, is_direct=True)
-    assert permitted(direct, AccessSettings(allow_channels={"other"}, allow_spaces={"g"}))
+    assert hears(direct, AccessSettings(allow_channels={"other"}, allow_spaces={"g"}))
 
 
 def test_a_thread_in_an_allowed_channel_is_allowed() -> None:
     thread = replace(PLAIN, conversation=ConversationKey("discord", "guild", "general", "t"))
-    assert permitted(thread, AccessSettings(allow_channels={"general"}))
-    assert not permitted(thread, AccessSettings(block_channels={"general"}))
+    assert hears(thread, AccessSettings(allow_channels={"general"}))
+    assert not hears(thread, AccessSettings(block_channels={"general"}))
 
 
 def test_limits_count_people_and_channels_and_tell_once() -> None:

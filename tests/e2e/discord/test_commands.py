@@ -134,3 +134,14 @@ async def test_history_down_is_said(
         interaction = await stage.discord.slash(general, alice, "reset")
         answer = await interaction.wait_for_response()
     assert answer.content == texts.HISTORY_DOWN
+
+
+async def test_blocked_people_reset_nothing(
+    stage: Stage, general: Channel, alice: User, bob: User
+) -> None:
+    async with stage.bot(FRIEND_ACCESS_BLOCK_PEOPLE=str(bob.id)):
+        await stage.ask(general, alice, "remember the plums")
+        answer = await (await stage.discord.slash(general, bob, "reset")).wait_for_response()
+        assert answer.content == texts.NOT_FOR_YOU
+        await stage.ask(general, alice, "what did I say?")
+    assert stage.prompt()[0] == "user: remember the plums"

@@ -97,3 +97,17 @@ async def test_forget_me_erases_a_persons_words_everywhere(
         await slack.say(general, bob, f"{slack.bot.mention} what is her pin?", thread=root)
         await slack.wait_for_message(general)
     assert "1234" not in str(stage.prompt())
+
+
+async def test_blocked_people_reset_nothing(
+    stage: Stage, general: Channel, alice: User, bob: User
+) -> None:
+    slack = stage.slack
+    async with stage.bot(FRIEND_ACCESS_BLOCK_PEOPLE=bob.id):
+        root = await slack.say(general, alice, f"{slack.bot.mention} remember the plums")
+        await slack.wait_for_message(general)
+        await slack.slash(general, bob, "/friend-reset")
+        assert (await slack.wait_for_ephemeral(bob)).text == texts.NOT_FOR_YOU
+        await slack.say(general, alice, f"{slack.bot.mention} and?", thread=root)
+        await slack.wait_for_message(general)
+    assert ("user", "remember the plums") in stage.prompt()
