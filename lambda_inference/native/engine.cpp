@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kUnitBytes = 48 * 1024;   // of weights claimed at once when decoding
 constexpr int64_t kSegment = 1024;          // elements of a row claimed at once
-constexpr int64_t kGemmFrom = 4;            // fewer tokens go row by row
+constexpr int64_t kGemmFrom = 2;            // fewer tokens go row by row
 constexpr int kStepsPerLayer = 20;
 // Weights times tokens that one thread does faster than several can agree on.
 constexpr int64_t kAloneBytes = 16 * 1024 * 1024;

@@ -263,29 +263,35 @@ void relu_square(float* x, int64_t n) {
 // The numerically stable RWKV-4 recurrence (Peng et al. 2023, appendix D):
 // aa and bb carry numerator and denominator scaled by exp(-pp).
 void wkv4(const Wkv4& a, int64_t c0, int64_t c1) {
+    // Locals: the vectorizer does not see that a struct's pointers stay put.
+    const float* decay = a.decay;
+    const float* first = a.first;
+    float* aa_out = a.aa;
+    float* bb_out = a.bb;
+    float* pp_out = a.pp;
     for (int64_t t = 0; t < a.tokens; ++t) {
         const float* k = a.k + t * a.stride;
         const float* v = a.v + t * a.stride;
         const float* r = a.r + t * a.stride;
         float* out = a.out + t * a.stride;
-        const float* aa = t == 0 ? a.aa_in : a.aa;
-        const float* bb = t == 0 ? a.bb_in : a.bb;
-        const float* pp = t == 0 ? a.pp_in : a.pp;
+        const float* aa = t == 0 ? a.aa_in : aa_out;
+        const float* bb = t == 0 ? a.bb_in : bb_out;
+        const float* pp = t == 0 ? a.pp_in : pp_out;
 #pragma omp simd
         for (int64_t c = c0; c < c1; ++c) {
-            const float now = a.first[c] + k[c];
-            float p = max_f(pp[c], now);
-            float e1 = exp_f(pp[c] - p);
-            float e2 = exp_f(now - p);
-            const float wkv = (e1 * aa[c] + e2 * v[c]) / (e1 * bb[c] + e2);
+            const float now = first[c] + k[c];
+            const float top = max_f(pp[c], now);
+            const float past = exp_f(pp[c] - top);
+            const float present = exp_f(now - top);
+            const float wkv = (past * aa[c] + present * v[c]) / (past * bb[c] + present);
             out[c] = sigmoid_f(r[c]) * wkv;
-            const float faded = a.decay[c] + pp[c];
-            p = max_f(faded, k[c]);
-            e1 = exp_f(faded - p);
-            e2 = exp_f(k[c] - p);
-            a.aa[c] = e1 * aa[c] + e2 * v[c];
-            a.bb[c] = e1 * bb[c] + e2;
-            a.pp[c] = p;
+            const float faded = decay[c] + pp[c];
+            const float next = max_f(faded, k[c]);
+            const float old = exp_f(faded - next);
+            const float add = exp_f(k[c] - next);
+            aa_out[c] = old * aa[c] + add * v[c];
+            bb_out[c] = old * bb[c] + add;
+            pp_out[c] = next;
         }
     }
 }
@@ -322,39 +328,38 @@ void wkv7(const Wkv7& a, int64_t head) {
     const int64_t n = a.head_size;
     const int64_t h = head * n;
     float* s = a.state_out + h * n;
+    // Locals: the vectorizer does not see that a struct's pointers stay put.
+    const float *w0 = a.w0 + h, *a0 = a.a0 + h, *k_k = a.k_k + h, *k_a = a.k_a + h;
+    const float* r_k = a.r_k + h;
     alignas(64) float decay[kMaxHeadSize], key[kMaxHeadSize], remove[kMaxHeadSize];
     alignas(64) float replace[kMaxHeadSize], y[kMaxHeadSize];
     for (int64_t t = 0; t < a.tokens; ++t) {
         const int64_t o = t * a.stride + h;
-        const float* r = a.r + o;
-        const float* k = a.k + o;
-        const float* w = a.w + o;
-        const float* ia = a.a + o;
+        const float *r = a.r + o, *k = a.k + o, *w = a.w + o, *ia = a.a + o;
         float* v = a.v + o;
         float norm = 0.0f;
 #pragma omp simd reduction(+ : norm)
         for (int64_t i = 0; i < n; ++i) {
-            const float kk = k[i] * a.k_k[h + i];
+            const float kk = k[i] * k_k[i];
             norm += kk * kk;
         }
         const float unit = 1.0f / max_f(__builtin_sqrtf(norm), 1e-12f);
-        float bonus = 0.0f;
-#pragma omp simd reduction(+ : bonus)
+#pragma omp simd
         for (int64_t i = 0; i < n; ++i) {
-            decay[i] = exp_f(-0.606531f * sigmoid_f(a.w0[h + i] + w[i]));
-            const float rate = sigmoid_f(a.a0[h + i] + ia[i]);
-            const float kk = k[i] * a.k_k[h + i] * unit;
+            decay[i] = exp_f(-0.606531f * sigmoid_f(w0[i] + w[i]));
+            const float rate = sigmoid_f(a0[i] + ia[i]);
+            const float kk = k[i] * k_k[i] * unit;
             remove[i] = -kk;
             replace[i] = kk * rate;
-            key[i] = k[i] * (1.0f + (rate - 1.0f) * a.k_a[h + i]);
-            bonus += r[i] * key[i] * a.r_k[h + i];
+            key[i] = k[i] * (1.0f + (rate - 1.0f) * k_a[i]);
         }
+        float bonus = 0.0f;
+#pragma omp simd reduction(+ : bonus)
+        for (int64_t i = 0; i < n; ++i) bonus += r[i] * key[i] * r_k[i];
         if (a.v_first != nullptr) {
-            const float* first = a.v_first + o;
-            const float* mix = a.v_mix + o;
+            const float *first = a.v_first + o, *mix = a.v_mix + o, *v0 = a.v0 + h;
 #pragma omp simd
-            for (int64_t i = 0; i < n; ++i)
-                v[i] += (first[i] - v[i]) * sigmoid_f(a.v0[h + i] + mix[i]);
+            for (int64_t i = 0; i < n; ++i) v[i] += (first[i] - v[i]) * sigmoid_f(v0[i] + mix[i]);
         }
         const float* in = t == 0 ? a.state_in + h * n : s;
         int64_t i = 0;
@@ -363,19 +368,20 @@ void wkv7(const Wkv7& a, int64_t head) {
         for (; i + VW <= n; i += VW)
             wkv7_lanes<1>(in + i, s + i, n, decay, key, r, remove, replace, v + i, y + i);
         for (; i < n; ++i) {
-            float sa = 0.0f;
-            y[i] = 0.0f;
+            float sa = 0.0f, total = 0.0f;
             for (int64_t j = 0; j < n; ++j) sa += in[j * n + i] * remove[j];
             for (int64_t j = 0; j < n; ++j) {
                 s[j * n + i] = in[j * n + i] * decay[j] + sa * replace[j] + v[i] * key[j];
-                y[i] += s[j * n + i] * r[j];
+                total += s[j * n + i] * r[j];
             }
+            y[i] = total;
         }
         // The epsilon is head_size-independent in the reference: 64e-5.
         layer_norm(y, a.ln_w + h, a.ln_b + h, n, 64e-5f, y);
         const float* g = a.g + o;
         float* out = a.out + o;
-        for (int64_t c = 0; c < n; ++c) out[c] = (y[c] + bonus * v[c]) * g[c];
+#pragma omp simd
+        for (int64_t i = 0; i < n; ++i) out[i] = (y[i] + bonus * v[i]) * g[i];
     }
 }
 

@@ -65,6 +65,8 @@ inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_
         int64_t t = 0;
         for (; t + kMicroTokens <= tokens; t += kMicroTokens)
             micro<kMicroTokens>(pack, scales, count, x, t, g0, acc + t * kTileRows);
+        for (; t + 4 <= tokens; t += 4)
+            micro<4>(pack, scales, count, x, t, g0, acc + t * kTileRows);
         for (; t + 2 <= tokens; t += 2)
             micro<2>(pack, scales, count, x, t, g0, acc + t * kTileRows);
         for (; t < tokens; ++t)
