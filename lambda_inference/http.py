@@ -25,6 +25,8 @@ from lambda_inference.service import (
 from lambda_inference.settings import ServerSettings
 
 _SPARE_THREADS = 8  # for health checks and refusals while the queue is full
+_DISCARDED_BYTES = 16 << 20  # read and dropped of a body that was refused
+_DISCARD_SECONDS = 5.0  # spent on that
 
 
 def create_app(settings: ServerSettings, host: ModelHost) -> Starlette:
@@ -58,10 +60,12 @@ class _Endpoint:
         except ClientDisconnect:
             return
         if body is None:
-            # The unread rest would be taken for the next request, so the connection ends here.
             answer = refusal(body_too_long(self._service.max_body_bytes), new_request_id())
-            await _start(send, answer.status, {**answer.headers, "connection": "close"})
-            await send({"type": "http.response.body", "body": answer.body})
+            with contextlib.suppress(OSError):
+                await _start(send, answer.status, {**answer.headers, "connection": "close"})
+                await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+                await _discard(receive)
+                await send({"type": "http.response.body", "body": b""})
             return
         gone = threading.Event()
         watch = asyncio.create_task(_watch(receive, gone))
@@ -135,6 +139,22 @@ def _drain(
             close()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(chunks.put_nowait, None)
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a while, for nothing.
+
+    Most clients send their whole body before they read; closing on them in the middle of it would
+    reset the connection, and the answer would be lost.
+    """
+    left = _DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 async def _watch(receive: Receive, gone: threading.Event) -> None:

@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lambda_inference.gguf.convert import convert
 from lambda_inference.host import LoadedModel, load_model
+from lambda_inference.model import describe
 from lambda_inference.settings import ModelSettings
 from tests.lambda_inference.models import write_folder
 
@@ -41,15 +43,28 @@ def loaded(model_file: Path) -> LoadedModel:
     return load_model(ModelSettings(path=str(model_file), threads=1), state_cache_bytes=32 << 20)
 
 
+@pytest.fixture(scope="session")
+def endless(folder: Path) -> dict[str, Any]:
+    """Fields of a request whose reply never ends by itself: no end, no blank line, no label."""
+    tokenizer = describe(folder).tokenizer()
+    ends = [
+        token
+        for token in range(tokenizer.vocab_size)
+        if token == 0 or {*b"\n:"} & {*tokenizer.token_bytes(token)}
+    ]
+    return {
+        "messages": [{"role": "user", "content": "hello there"}],
+        "logit_bias": {str(token): -100 for token in ends},
+        "max_tokens": 10**6,
+    }
+
+
 @dataclass(frozen=True)
 class RunningServer:
     """`python -m lambda_inference serve` in a process of its own."""
 
     url: str
     process: subprocess.Popen[str]
-
-
-ServerStarter = Callable[..., RunningServer]
 
 
 @contextmanager

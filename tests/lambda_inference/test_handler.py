@@ -139,11 +139,12 @@ def test_a_body_that_is_no_text_or_missing_is_400(function: LambdaServer) -> Non
         assert function.handle(broken, None)["statusCode"] == 400
 
 
-def test_the_time_limit_ends_a_reply_before_lambda_does(model_file: Path) -> None:
+def test_the_time_limit_ends_a_reply_before_lambda_does(
+    model_file: Path, endless: dict[str, Any]
+) -> None:
     model = ModelSettings(path=str(model_file), threads=1)
     function = LambdaServer(ServerSettings(max_tokens_limit=10**9), model)
     function.initialise()
-    endless = {**HI, "max_tokens": 10**9, "logit_bias": {str(n): -100 for n in range(4)}}
     started = time.monotonic()
     answer = json.loads(function.handle(event(endless), Context(2.5))["body"])
     assert time.monotonic() - started < 2.5

@@ -134,6 +134,13 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: RunningServe
         assert bytes_taken(raw) < 32 << 20, "a body without an end was read on and on"
 
 
+def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(client: httpx.Client) -> None:
+    for _ in range(5):
+        answer = client.post(CHAT, content=b" " * 8_000_000)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "body_too_long"
+
+
 def bytes_taken(raw: socket.socket, at_most: int = 64 << 20) -> int:
     """How much of an endless chunked body the server takes before it hangs up."""
     chunk, taken = b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0
@@ -171,22 +178,19 @@ def test_replies_side_by_side_are_those_made_alone(model_file: Path) -> None:
             assert [answer.json()["choices"] for answer in answers] == alone
 
 
-# A ban of every token that ends a turn makes a reply that would never end.
-ENDLESS: dict[str, Any] = {
-    "messages": HI, "max_tokens": 10**6, "logit_bias": {str(token): -100 for token in range(4)},
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_client_that_hangs_up_frees_the_model(model_file: Path, streamed: bool) -> None:
+def test_a_client_that_hangs_up_frees_the_model(
+    model_file: Path, endless: dict[str, Any], streamed: bool
+) -> None:
     limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_QUEUE": "0"}
     with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
         ready(client)
-        body = {**ENDLESS, "stream": streamed}
+        body = {**endless, "stream": streamed}
         small = {"messages": HI, "max_tokens": 2}
         if streamed:
             with httpx.stream("POST", server.url + CHAT, json=body, timeout=30) as response:
-                next(response.iter_lines())
+                lines = response.iter_lines()  # an iterator let go of would hang up at once
+                next(lines)
                 busy = client.post(CHAT, json=small)
             assert busy.status_code == 429
             assert int(busy.headers["retry-after"]) >= 1
@@ -199,11 +203,13 @@ def test_a_client_that_hangs_up_frees_the_model(model_file: Path, streamed: bool
             time.sleep(0.05)
 
 
-def test_the_reply_time_limit_ends_a_reply_cleanly(model_file: Path) -> None:
+def test_the_reply_time_limit_ends_a_reply_cleanly(
+    model_file: Path, endless: dict[str, Any]
+) -> None:
     limits = {"FRIEND_SERVER_MAX_TOKENS_LIMIT": "1000000", "FRIEND_SERVER_REPLY_SECONDS": "1"}
     with running(model_file, **limits) as server, httpx.Client(base_url=server.url) as client:
         ready(client)
-        choice = client.post(CHAT, json=ENDLESS, timeout=30).json()["choices"][0]
+        choice = client.post(CHAT, json=endless, timeout=30).json()["choices"][0]
         assert choice["finish_reason"] == "length"
         assert choice["message"]["content"]
 

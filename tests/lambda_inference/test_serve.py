@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,14 +40,14 @@ def test_it_goes_when_its_parent_goes(model_file: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_reply_under_way_end(model_file: Path, number: signal.Signals) -> None:
+def test_a_signal_lets_the_reply_under_way_end(
+    model_file: Path, endless: dict[str, Any], number: signal.Signals
+) -> None:
     with running(model_file) as server:
         with httpx.Client(base_url=server.url, timeout=30) as client:
             while client.get("/healthz").status_code != 200:
                 time.sleep(0.02)
-            no_end = {str(token): -100 for token in range(4)}
-            body = {"messages": [{"role": "user", "content": "hi"}], "stream": True,
-                    "max_tokens": 200, "logit_bias": no_end}  # fmt: skip
+            body = {**endless, "stream": True, "max_tokens": 400}
             with client.stream("POST", "/v1/chat/completions", json=body) as response:
                 lines = response.iter_lines()
                 next(lines)
