@@ -32,6 +32,7 @@ from inference_client import (
 
 _log = structlog.get_logger(__name__)
 
+_SHOW_EVERY_SECONDS = 0.05
 _POST_AGAIN_AFTER = (2.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds before each further try to post what a platform would not take; the last repeats."""
 
@@ -101,6 +102,7 @@ class _Attempt:
         self._start = time.monotonic()
         self._first_word: float | None = None
         self._words: float | None = None
+        self._show_next = 0.0
         self._timings: Timings | None = None
         recovering = work.recovering or self._reply.state is ReplyState.POSTING
         self._outlet = responder.outlet(self._reply, recovering=recovering)
@@ -163,14 +165,22 @@ class _Attempt:
                     text += piece
                     if self._first_word is None and text.strip():
                         self._first_word = self._elapsed()
-                    shown = clean_reply(text)
-                    if shown and not has_slur(shown) and await self._outlet.show(shown):
-                        self._work.committed = True
+                    await self._show(text)
                 self._timings = stream.final.timings
             text = clean_reply(text)
             if text and not has_slur(text):
                 return text
         return ""
+
+    async def _show(self, text: str) -> None:
+        """Offer what there is, a few times a second: cleaning it takes as long as it is long."""
+        now = time.monotonic()
+        if now < self._show_next:
+            return
+        self._show_next = now + _SHOW_EVERY_SECONDS
+        shown = clean_reply(text)
+        if shown and not has_slur(shown) and await self._outlet.show(shown):
+            self._work.committed = True
 
     async def _post(self, parts: Sequence[str], *, is_apology: bool) -> None:
         """Post the stored words, however often it takes while the promise is young enough."""
