@@ -32,7 +32,8 @@ from inference_client import (
 
 _log = structlog.get_logger(__name__)
 
-_SHOW_EVERY_SECONDS = 0.05
+_PAUSE_PER_CHARACTER = 1e-5
+"""Seconds between two views of a growing reply, per character of it."""
 _POST_AGAIN_AFTER = (2.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds before each further try to post what a platform would not take; the last repeats."""
 
@@ -173,11 +174,11 @@ class _Attempt:
         return ""
 
     async def _show(self, text: str) -> None:
-        """Offer what there is, a few times a second: cleaning it takes as long as it is long."""
+        """Offer what there is; the longer it is, the less often, as cleaning reads all of it."""
         now = time.monotonic()
         if now < self._show_next:
             return
-        self._show_next = now + _SHOW_EVERY_SECONDS
+        self._show_next = now + len(text) * _PAUSE_PER_CHARACTER
         shown = clean_reply(text)
         if shown and not has_slur(shown) and await self._outlet.show(shown):
             self._work.committed = True
