@@ -136,11 +136,11 @@ def _drop(file: Path) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """Rows as a Markdown table."""
-    lines = [
-        "| model | format | engine | threads | decode tok/s | share of bandwidth "
-        + "| prefill tok/s | first token warm / cold s | peak MB | file MB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "model", "format", "engine", "threads", "decode tok/s", "share of bandwidth",
+        "prefill tok/s", "first token warm / cold s", "peak MB", "file MB",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
         share = "" if row.share is None else f"{row.share:.0%} of {row.bandwidth_gb_s:.1f} GB/s"
         lines.append(

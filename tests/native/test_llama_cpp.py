@@ -1,0 +1,69 @@
+"""The same RWKV-7 file in llama.cpp: an independent check of the file and of the engine.
+
+Opt-in: FRIEND_LLAMA_PYTHON names an interpreter that has llama-cpp-python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lambda_inference.engine.native import NativeEngine
+from tests.native import checkpoints
+
+LLAMA = os.environ.get("FRIEND_LLAMA_PYTHON")
+PROMPT = list(range(1, 12))
+LENGTH = 60
+SCRIPT = """
+import json, sys
+import numpy as np
+from llama_cpp import Llama
+path, prompt, length = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+model = Llama(path, n_threads=1, n_ctx=512, verbose=False, logits_all=True)
+model.eval(prompt)
+text, first = [], None
+for _ in range(length):
+    logits = np.asarray(model.scores[model.n_tokens - 1])
+    first = logits[:8].tolist() if first is None else first
+    text.append(int(logits.argmax()))
+    model.eval([text[-1]])
+print(json.dumps({"text": text, "first": first}))
+"""
+
+
+@pytest.mark.skipif(not LLAMA, reason="FRIEND_LLAMA_PYTHON is not set")
+@pytest.mark.parametrize("quantization", ["F32", "F16", "Q8_0"])
+def test_llama_cpp_continues_with_the_same_text(quantization: str, tmp_path: Path) -> None:
+    from lambda_inference.gguf.convert import Quantization, convert
+
+    weights = checkpoints.rwkv7(layers=3, width=256, vocab=512)
+    checkpoints.save_tokenizer(tmp_path, 512)
+    source = checkpoints.save(weights, tmp_path / "model.safetensors")
+    target = tmp_path / "model.gguf"
+    kind: Quantization = quantization  # type: ignore[assignment]
+    convert(source, target, quantization=kind)
+    assert LLAMA is not None
+    done = subprocess.run(
+        [LLAMA, "-c", SCRIPT, str(target), json.dumps(PROMPT), str(LENGTH)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    theirs = json.loads(done.stdout.splitlines()[-1])
+
+    engine = NativeEngine(target)
+    logits, state = engine.forward(PROMPT, None)
+    close = {"F32": 1e-3, "F16": 2e-2, "Q8_0": 0.1}[quantization]
+    assert logits[:8].tolist() == pytest.approx(theirs["first"], abs=close)
+    text = []
+    for _ in range(LENGTH):
+        text.append(int(logits.argmax()))
+        logits, state = engine.forward([text[-1]], state)
+    # Rounding differs where weights are quantized, so a near tie may fall the other way in time.
+    same = LENGTH if quantization == "F32" else 8
+    assert text[:same] == theirs["text"][:same]
