@@ -54,15 +54,17 @@ def _fetch(name: str, binary: Path) -> None:
 
 
 @contextmanager
-def emulated(handler: str, *, cwd: Path, log: Path, **environment: str) -> Iterator[str]:
-    """Run `handler` under awslambdaric and the emulator; gives the URL that invokes it."""
+def emulated(
+    handler: str, *, cwd: Path, log: Path, runtime: str = "awslambdaric", **environment: str
+) -> Iterator[str]:
+    """Run `handler` under a runtime and the emulator; gives the URL that invokes it."""
     emulator, runtime_api = _free_port(), _free_port()
     url = f"http://127.0.0.1:{emulator}/2015-03-31/functions/function/invocations"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [emulator_binary(), "--runtime-interface-emulator-address", f"127.0.0.1:{emulator}",
              "--runtime-api-address", f"127.0.0.1:{runtime_api}",
-             sys.executable, "-m", "awslambdaric", handler],
+             sys.executable, "-m", runtime, handler],
             cwd=cwd,
             env=os.environ | {"AWS_LAMBDA_FUNCTION_TIMEOUT": "30"} | environment,
             stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,

@@ -63,7 +63,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(
 @given(logits=SMALL, top_k=st.integers(1, 50), seed=st.integers(0, 99))
 def test_top_k_keeps_the_most_likely(logits: Logits, top_k: int, seed: int) -> None:
     token = Sampler(SamplingSettings(top_k=top_k, seed=seed)).sample(logits)
-    assert int((logits > logits[token]).sum()) < top_k
+    assert int((logits > logits[token] + 1e-5).sum()) < top_k  # closer ones are equally likely
 
 
 def test_min_p_is_relative_to_the_most_likely() -> None:
