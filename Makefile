@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help chat serve test lint types format docs clean
+.PHONY: help chat serve test lint check-native format docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -30,6 +30,10 @@ lint: $(VENV)/.ready-dev ## Style, types, import borders, dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+check-native: $(VENV)/.ready-dev ## The engine under sanitizers, and its ARM kernels under qemu
+	PYTHON=$(BIN)/python tests/native/run_sanitizers.sh build/sanitizers
+	tests/native/run_qemu.sh build/qemu
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
