@@ -59,7 +59,7 @@ def shipped_model() -> Path:
     folders = sorted(path.parent for path in models.glob("*/config.json"))
     if not folders:
         raise ModelNotFound(
-            "This installation holds no model. Set FRIEND_MODEL_PATH to a model file or folder."
+            "This installation holds no model. Set FRIEND_MODEL_FILE to a model file or folder."
         )
     return folders[0]
 
@@ -73,7 +73,7 @@ def describe(path: Path, *, name: str = "") -> ModelDescription:
     """
     if not path.exists():
         raise ModelNotFound(
-            f"There is no model at {path}. Set FRIEND_MODEL_PATH to a .gguf file or a model folder."
+            f"There is no model at {path}. Set FRIEND_MODEL_FILE to a .gguf file or a model folder."
         )
     if path.is_file() and path.suffix == ".gguf":
         return _describe_gguf(path, name)

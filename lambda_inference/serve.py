@@ -177,19 +177,19 @@ def _settings(options: argparse.Namespace) -> tuple[ServerSettings, ModelSetting
     model = ModelSettings.from_environment()
     given = {"host": options.host, "port": options.port}
     server = replace(server, **{name: value for name, value in given.items() if value is not None})
-    given = {"path": options.model, "threads": options.threads, "engine": options.engine}
+    given = {"file": options.model, "threads": options.threads, "engine": options.engine}
     model = replace(model, **{name: value for name, value in given.items() if value is not None})
     return server, model
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lambda_inference serve",
+        prog="friend serve",
         description="Serve a model over OpenAI's chat-completions wire.",
     )
     parser.add_argument("--host", help="address to listen on (FRIEND_SERVER_HOST)")
     parser.add_argument("--port", type=int, help="port, 0 for a free one (FRIEND_SERVER_PORT)")
-    parser.add_argument("--model", help="model file or folder (FRIEND_MODEL_PATH)")
+    parser.add_argument("--model", help="model file or folder (FRIEND_MODEL_FILE)")
     parser.add_argument("--engine", choices=("auto", "native", "reference"))
     parser.add_argument("--threads", type=int, help="threads of the engine, 0 for all CPUs given")
     parser.add_argument("--announce", action="store_true", help="print one JSON line when ready")

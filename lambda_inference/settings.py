@@ -72,7 +72,7 @@ class ModelSettings(_FromEnvironment):
 
     prefix: ClassVar[str] = "FRIEND_MODEL_"
 
-    path: str = _setting("", "Model file (.gguf) or folder; empty means the model in the package.")
+    file: str = _setting("", "Model file (.gguf) or folder; empty means the model in the package.")
     name: str = _setting("", "The model's name on the wire; empty means its file's name.")
     engine: str = _setting(
         "auto",
@@ -141,8 +141,8 @@ def model_path(settings: ModelSettings) -> Path:
     Raises:
         ModelNotFound: no path is set and the package holds no model.
     """
-    if settings.path:
-        return Path(settings.path).expanduser()
+    if settings.file:
+        return Path(settings.file).expanduser()
     from lambda_inference.model import shipped_model
 
     return shipped_model()

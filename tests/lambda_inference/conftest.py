@@ -40,7 +40,7 @@ def model_file(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def loaded(model_file: Path) -> LoadedModel:
     """The model, loaded; its state cache is shared by the session."""
-    return load_model(ModelSettings(path=str(model_file), threads=1), state_cache_bytes=32 << 20)
+    return load_model(ModelSettings(file=str(model_file), threads=1), state_cache_bytes=32 << 20)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def event(body: Any = None, method: str = "POST", path: str = CHAT, **more: Any)
 
 @pytest.fixture(scope="module")
 def function(model_file: Path) -> LambdaServer:
-    return LambdaServer(ServerSettings(), ModelSettings(path=str(model_file), threads=1))
+    return LambdaServer(ServerSettings(), ModelSettings(file=str(model_file), threads=1))
 
 
 def error(result: dict[str, Any]) -> Any:
@@ -98,14 +98,14 @@ def test_health_and_models(function: LambdaServer) -> None:
 
 
 def test_the_warm_ping_needs_no_model(tmp_path: Path) -> None:
-    cold = LambdaServer(ServerSettings(), ModelSettings(path=str(tmp_path / "none")))
+    cold = LambdaServer(ServerSettings(), ModelSettings(file=str(tmp_path / "none")))
     assert cold.handle({"warm": True}, None) == {
         "statusCode": 200, "warm": True, "model": "loading",
     }  # fmt: skip
 
 
 def test_without_iam_a_key_is_needed(model_file: Path) -> None:
-    model = ModelSettings(path=str(model_file), threads=1)
+    model = ModelSettings(file=str(model_file), threads=1)
     open_function = LambdaServer(ServerSettings(), model)
     result = open_function.handle(event(about={}), None)
     assert (result["statusCode"], error(result)["code"]) == (401, "no_authorisation")
@@ -142,7 +142,7 @@ def test_a_body_that_is_no_text_or_missing_is_400(function: LambdaServer) -> Non
 def test_the_time_limit_ends_a_reply_before_lambda_does(
     model_file: Path, endless: dict[str, Any]
 ) -> None:
-    model = ModelSettings(path=str(model_file), threads=1)
+    model = ModelSettings(file=str(model_file), threads=1)
     function = LambdaServer(ServerSettings(max_tokens_limit=10**9), model)
     function.initialise()
     started = time.monotonic()
@@ -159,7 +159,7 @@ def test_the_entry_point_reads_the_environment(
 ) -> None:
     from lambda_inference import handler as module
 
-    monkeypatch.setenv("FRIEND_MODEL_PATH", str(model_file))
+    monkeypatch.setenv("FRIEND_MODEL_FILE", str(model_file))
     monkeypatch.setenv("FRIEND_MODEL_NAME", "from-the-environment")
     module._server.cache_clear()
     try:

@@ -46,7 +46,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 def imported(code: str, model: Path) -> set[str]:
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"FRIEND_MODEL_PATH": str(model)},
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"FRIEND_MODEL_FILE": str(model)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

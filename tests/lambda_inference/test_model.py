@@ -114,7 +114,7 @@ def test_a_tokenizer_of_another_model_is_noticed(copy: Path) -> None:
     weights = rwkv7(layers=1, width=64, vocab=280, head=32, ranks=(8, 8, 8, 8))
     save(weights, copy / "model.safetensors")
     with pytest.raises(ModelCorrupt, match="different models"):
-        load_model(ModelSettings(path=str(copy)), state_cache_bytes=0)
+        load_model(ModelSettings(file=str(copy)), state_cache_bytes=0)
 
 
 def test_a_model_file_that_is_none_says_so(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_missing_engine_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(EngineUnavailable, match="torch"):
-        load_model(ModelSettings(path=str(folder)), state_cache_bytes=0)
+        load_model(ModelSettings(file=str(folder)), state_cache_bytes=0)
 
 
 def test_the_fingerprint_tells_content_apart_and_not_names(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 def test_it_imports_only_what_a_request_needs(model_file: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", RUNTIME, json.dumps(event())],
-        cwd=ROOT, env=os.environ | {"FRIEND_MODEL_PATH": str(model_file)},
+        cwd=ROOT, env=os.environ | {"FRIEND_MODEL_FILE": str(model_file)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -143,7 +143,7 @@ def test_it_answers_under_the_real_emulator(model_file: Path, tmp_path: Path) ->
     with (
         emulated(
             "", cwd=ROOT, log=log, runtime="lambda_inference.runtime",
-            FRIEND_MODEL_PATH=str(model_file), FRIEND_MODEL_THREADS="1",
+            FRIEND_MODEL_FILE=str(model_file), FRIEND_MODEL_THREADS="1",
         ) as url,
         httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client,
     ):  # fmt: skip

@@ -25,7 +25,7 @@ def invoke(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with (
         emulated(
             "lambda_inference.handler.handler", cwd=ROOT, log=log,
-            FRIEND_MODEL_PATH=str(model_file), FRIEND_MODEL_THREADS="1",
+            FRIEND_MODEL_FILE=str(model_file), FRIEND_MODEL_THREADS="1",
         ) as url,
         httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=60) as client,
     ):  # fmt: skip

@@ -110,6 +110,13 @@ def test_the_command_says_what_is_wrong_in_one_line() -> None:
     assert command().returncode == 2
 
 
+def test_help_names_the_command_that_people_type() -> None:
+    answer = command("serve", "--help")
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("usage: friend serve ")
+    assert "FRIEND_MODEL_FILE" in answer.stdout
+
+
 def test_a_place_in_the_queue_is_left_once() -> None:
     from lambda_inference.slots import Slots
 

@@ -262,7 +262,7 @@ def test_a_bug_is_500_with_the_id_that_is_in_the_log(
 
 
 def test_a_missing_model_is_503_and_health_says_why(tmp_path: Path) -> None:
-    host = ModelHost(ModelSettings(path=str(tmp_path / "none.gguf")), state_cache_bytes=0)
+    host = ModelHost(ModelSettings(file=str(tmp_path / "none.gguf")), state_cache_bytes=0)
     service = Service(ServerSettings(), host)
     health = service.handle(HttpRequest("GET", "/healthz", {}))
     assert (health.status, document(health)) == (503, {"status": "loading"})

@@ -63,4 +63,4 @@ def test_choices_are_named() -> None:
 
 
 def test_a_path_may_begin_at_home() -> None:
-    assert "~" not in str(model_path(ModelSettings(path="~/x.gguf")))
+    assert "~" not in str(model_path(ModelSettings(file="~/x.gguf")))

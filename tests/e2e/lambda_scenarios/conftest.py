@@ -32,7 +32,7 @@ def friend(model_file: Path) -> FunctionMaker:
 
     def make(*fault: str | Path, environment: dict[str, str] | None = None, **more: Any) -> Any:
         module = "tests.e2e.lambda_scenarios.faulty" if fault else "lambda_inference.runtime"
-        variables = {"FRIEND_MODEL_PATH": str(model_file), "FRIEND_MODEL_THREADS": "1"}
+        variables = {"FRIEND_MODEL_FILE": str(model_file), "FRIEND_MODEL_THREADS": "1"}
         return LambdaEmulator(
             [sys.executable, "-m", module, *map(str, fault)],
             environment=variables | (environment or {}),
