@@ -6,6 +6,7 @@ hang            the tenth word never comes
 break           the engine fails at the tenth word
 torn            the event stream itself fails at its fifth event
 load-gate PATH  the model is loaded only once PATH exists; init waits half a second for it
+load-fails PATH the same, but then it proves broken
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_inference import engine, host, runtime, service
+from lambda_inference.errors import ModelCorrupt
 
 _NTH = 10
 
@@ -73,6 +75,8 @@ def main() -> None:
 
     def late_model(*args: Any, **named: Any) -> Any:
         _wait_for(Path(argument))
+        if fault == "load-fails":
+            raise ModelCorrupt("The model is broken, to order.")
         return load_model(*args, **named)
 
     def torn_handle(self: service.Service, request: service.HttpRequest) -> service.HttpResponse:
@@ -82,7 +86,7 @@ def main() -> None:
         return service.HttpResponse(answer.status, answer.headers, _torn(answer.body))
 
     engine.load_engine = faulty_engine  # type: ignore[assignment]
-    if fault == "load-gate":
+    if fault in ("load-gate", "load-fails"):
         host.load_model = late_model
         host.ModelHost.settled = lambda self, _: settled(self, 0.5)  # type: ignore[method-assign]
     if fault == "torn":

@@ -70,6 +70,8 @@ async def test_refusals_have_their_status_and_words(friend: FunctionMaker) -> No
         wrong = await http.post(CHAT, json=chat_body(1, n=3))
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "n")
         assert (await http.get("/nowhere")).status_code == 404
+        health = await http.head("/healthz")
+        assert (health.status_code, health.content) == (200, b"")
         assert (await http.get(CHAT)).headers["allow"] == "POST"
 
 

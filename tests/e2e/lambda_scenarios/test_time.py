@@ -47,6 +47,20 @@ async def test_a_slow_load_goes_on_in_the_first_call(friend: FunctionMaker, tmp_
         assert [report.cold for report in function.reports] == [True, False, False]
 
 
+async def test_a_model_that_proves_broken_after_init_ends_its_environment(
+    friend: FunctionMaker, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    async with friend("load-fails", gate, keys=KEYS) as function, client(function) as model:
+        await function.invoke({"warm": True})
+        gate.touch()
+        with pytest.raises(ServerFailed, match="The model is broken, to order"):
+            await model.chat(HELLO)
+        await function.settle()
+        assert function.reports[-1].error == "Runtime.ExitError"
+        assert function.environments == []
+
+
 async def test_an_init_over_its_limit_runs_again_in_the_call(
     toy: FunctionMaker, tmp_path: Path
 ) -> None:
@@ -73,7 +87,7 @@ async def test_an_init_error_is_told(toy: FunctionMaker) -> None:
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"FRIEND_MODEL_PATH": "/nowhere.gguf"}, r"ModelUnavailable: There is no model at"),
+        ({"FRIEND_MODEL_FILE": "/nowhere.gguf"}, r"ModelUnavailable: There is no model at"),
         ({"FRIEND_SERVER_QUEUE": "many"}, r"SettingsError: FRIEND_SERVER_QUEUE is 'many'"),
     ],
 )

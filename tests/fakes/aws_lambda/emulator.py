@@ -236,10 +236,13 @@ class LambdaEmulator:
         _write_head(response, answer, invocation)
         with contextlib.suppress(ConnectionError):  # the client has gone; the function runs on
             await response.prepare(request)
+            wanted = request.method != "HEAD"
             try:
-                await response.write(begun)
+                if wanted:
+                    await response.write(begun)
                 async for part in parts:
-                    await response.write(part)
+                    if wanted:
+                        await response.write(part)
             except FunctionError as error:
                 self._say(f"{invocation.id} {error}; the stream is cut")
                 if request.transport is not None:

@@ -26,7 +26,9 @@ class Container:
     """How to freeze and end a container, whose processes are not in our process group.
 
     Each is a command; `{environment}` in it, as in the function's command, is the environment's
-    name, for `podman run --name {environment} ...` and `podman pause {environment}`.
+    name, for `podman run --name {environment} ...` and `podman pause {environment}`. What the
+    function's command starts must share the network with this machine and pass variables on:
+    `--network host --env AWS_* --env FRIEND_*`.
     """
 
     pause: Sequence[str]
