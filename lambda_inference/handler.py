@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import json
 import logging
 import os
 import time
@@ -19,7 +18,14 @@ from typing import Any, Protocol
 
 from lambda_inference.errors import BadRequest, Unauthorized
 from lambda_inference.host import ModelHost
-from lambda_inference.service import HttpRequest, HttpResponse, Service, new_request_id, refusal
+from lambda_inference.service import (
+    HttpRequest,
+    HttpResponse,
+    Service,
+    asks_for_warmth,
+    refusal,
+    request_id_of,
+)
 from lambda_inference.settings import ModelSettings, ServerSettings
 
 _INIT_SECONDS = (
@@ -56,7 +62,7 @@ class LambdaServer:
 
     def pong(self) -> dict[str, Any]:
         """The answer to a warm ping, which waits for nothing."""
-        return {"warm": True, "model": self._host.status}
+        return self._service.pong()
 
     @property
     def failure(self) -> str | None:
@@ -68,7 +74,7 @@ class LambdaServer:
         try:
             request = self._request(event, context)
         except (BadRequest, Unauthorized) as error:
-            return refusal(error, new_request_id())
+            return refusal(error, request_id_of(_headers(event)))
         return self._service.handle(request)
 
     def _request(self, event: Mapping[str, Any], context: Context | None) -> HttpRequest:
@@ -91,7 +97,7 @@ class LambdaServer:
         return HttpRequest(
             method=str(http.get("method", "GET")),
             path=_path(event, about),
-            headers={str(k).lower(): str(v) for k, v in (event.get("headers") or {}).items()},
+            headers=_headers(event),
             body=_body(event),
             trusted=signed,
             deadline=_deadline(context),
@@ -105,10 +111,16 @@ def is_ping(event: Any) -> bool:
     if event.get("rawPath") != "/" or event.get("warm") is not None:
         return event.get("warm") is True
     try:
-        posted = json.loads(_body(event))
-    except (ValueError, RecursionError, BadRequest):
+        return asks_for_warmth(_body(event))
+    except BadRequest:
         return False
-    return isinstance(posted, dict) and posted.get("warm") is True
+
+
+def _headers(event: Mapping[str, Any]) -> dict[str, str]:
+    headers = event.get("headers")
+    if not isinstance(headers, dict):
+        return {}
+    return {str(name).lower(): str(value) for name, value in headers.items()}
 
 
 def _path(event: Mapping[str, Any], about: Mapping[str, Any]) -> str:

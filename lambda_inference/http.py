@@ -19,8 +19,8 @@ from lambda_inference.service import (
     HttpRequest,
     Service,
     body_too_long,
-    new_request_id,
     refusal,
+    request_id_of,
 )
 from lambda_inference.settings import ServerSettings
 
@@ -60,7 +60,9 @@ class _Endpoint:
         except ClientDisconnect:
             return
         if body is None:
-            answer = refusal(body_too_long(self._service.max_body_bytes), new_request_id())
+            answer = refusal(
+                body_too_long(self._service.max_body_bytes), request_id_of(request.headers)
+            )
             with contextlib.suppress(OSError):
                 await _start(send, answer.status, {**answer.headers, "connection": "close"})
                 await send({"type": "http.response.body", "body": answer.body, "more_body": True})
@@ -105,7 +107,7 @@ class _Endpoint:
             answer = await loop.run_in_executor(self._threads, self._service.handle, asked)
         except RuntimeError:  # the threads are shut down: the drain is over
             stopping = ModelUnavailable("The server is stopping.", code="stopping")
-            answer = refusal(stopping, new_request_id())
+            answer = refusal(stopping, request_id_of(request.headers))
         await _start(send, answer.status, answer.headers)
         if isinstance(answer.body, bytes):
             sent = b"" if request.method == "HEAD" else answer.body

@@ -7,7 +7,9 @@ The local server, the Lambda handler and a streaming runtime carry the same requ
 from __future__ import annotations
 
 import hmac
+import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -36,6 +38,8 @@ _LOOK_SECONDS = 0.1  # between two looks at a client that waits for the model
 _CHAT = "/v1/chat/completions"
 _MODELS = "/v1/models"
 _HEALTH = "/healthz"
+_REQUEST_ID = re.compile(r"[!-~]{1,100}")
+_PING_BYTES = 1000  # of a body that may still be a warm ping
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Service:
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; never raises."""
-        request_id = new_request_id()
+        request_id = request_id_of(request.headers)
         try:
             return self._route(request, request_id)
         except RequestError as error:
@@ -103,6 +107,8 @@ class Service:
         if path == _HEALTH:
             _allow(request, "GET", "HEAD")
             return self._health(request_id)
+        if path == "/" and request.method.upper() == "POST" and asks_for_warmth(request.body):
+            return _json(200, wire.json_body(self.pong()), request_id)
         self._authenticate(request)
         if path == _CHAT:
             _allow(request, "POST")
@@ -115,6 +121,10 @@ class Service:
             f"{_HEALTH}.",
             code="unknown_path",
         )
+
+    def pong(self) -> dict[str, object]:
+        """The answer to a warm ping, which waits for nothing and needs no key."""
+        return {"warm": True, "model": self._host.status}
 
     def _authenticate(self, request: HttpRequest) -> None:
         key = self._settings.key
@@ -310,9 +320,30 @@ def refusal(error: RequestError, request_id: str) -> HttpResponse:
     return _json(error.status, wire.error_body(error, request_id), request_id, error.headers)
 
 
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The id that is in the answer and in the log: the client's X-Request-Id, or a new one.
+
+    `headers` has names in lower case. An id of the client's must be short and plain: it goes into
+    the log as it is.
+    """
+    given = headers.get("x-request-id", "").strip()
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
 def new_request_id() -> str:
-    """An id that is in the answer and in the log."""
+    """An id that nobody else has."""
     return f"req_{secrets.token_hex(12)}"
+
+
+def asks_for_warmth(body: bytes) -> bool:
+    """Whether a body posted to the root is `{"warm": true}`."""
+    if len(body) > _PING_BYTES:
+        return False
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("warm") is True
 
 
 def _bug(request_id: str) -> InternalError:

@@ -104,6 +104,18 @@ def test_the_warm_ping_needs_no_model(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_callers_request_id_is_kept(function: LambdaServer) -> None:
+    for one in (event(headers={"X-Request-Id": "mine-1"}),
+                event({}, headers={"X-Request-Id": "mine-1"}),
+                event(5, isBase64Encoded=True, headers={"X-Request-Id": "mine-1"})):  # fmt: skip
+        assert function.handle(one, None)["headers"]["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize("headers", [None, 5, [], {}])
+def test_an_event_without_headers_is_answered(function: LambdaServer, headers: Any) -> None:
+    assert function.handle(event(headers=headers), None)["statusCode"] == 200
+
+
 def test_without_iam_a_key_is_needed(model_file: Path) -> None:
     model = ModelSettings(file=str(model_file), threads=1)
     open_function = LambdaServer(ServerSettings(), model)

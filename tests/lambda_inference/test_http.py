@@ -55,6 +55,34 @@ def test_health_models_and_a_reply(client: httpx.Client) -> None:
     assert set(first["timings"]) == {"queue_ms", "load_ms", "prefill_ms", "decode_ms"}
 
 
+def test_a_clients_request_id_comes_back(client: httpx.Client) -> None:
+    mine = {"X-Request-Id": "trace-7:a/b"}
+    body = {"messages": HI, "max_tokens": 2}
+    for answer in (
+        client.post(CHAT, json=body, headers=mine),
+        client.post(CHAT, json={**body, "stream": True}, headers=mine),
+        client.get("/healthz", headers=mine),
+        client.get("/nowhere", headers=mine),
+        client.post(CHAT, content=b" " * 8_000_000, headers=mine),
+    ):
+        assert answer.headers["x-request-id"] == "trace-7:a/b"
+    assert client.get("/nowhere", headers=mine).json()["error"]["request_id"] == "trace-7:a/b"
+
+
+@pytest.mark.parametrize("bad", ["", "two words", "x" * 101, "a\tb", "é", "日"])
+def test_a_request_id_that_would_spoil_a_log_is_replaced(client: httpx.Client, bad: str) -> None:
+    answer = client.get("/healthz", headers={b"x-request-id": bad.encode()})
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_the_warm_ping_is_answered_over_http_too(client: httpx.Client) -> None:
+    ready(client)
+    assert client.post("/", json={"warm": True}).json() == {"warm": True, "model": "ok"}
+    for body in (b"", b'{"warm": 1}', b"[true]", b"\xff", b"[" * 900, b" " * 5000):
+        assert client.post("/", content=body).status_code == 404
+    assert client.get("/").status_code == 404
+
+
 def test_a_streamed_reply_is_the_same_reply(client: httpx.Client) -> None:
     body = {"messages": HI, "seed": 5, "max_tokens": 24}
     whole = client.post(CHAT, json=body).json()["choices"][0]
@@ -224,6 +252,7 @@ def test_a_key_is_asked_for(model_file: Path) -> None:
             with pytest.raises(openai.AuthenticationError):
                 stranger.models.list()
             assert [model.id for model in friend.models.list()] == ["tiny"]
+        assert httpx.post(server.url, json={"warm": True}).json()["warm"] is True
 
 
 def test_a_key_may_have_letters_beyond_ascii(model_file: Path) -> None:
