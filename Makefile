@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help chat serve test lint check-native format docs clean
+.PHONY: help chat serve test lint check-native image image-test format docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -34,6 +34,14 @@ lint: $(VENV)/.ready-dev ## Style, types, import borders, dependencies
 check-native: $(VENV)/.ready-dev ## The engine under sanitizers, and its ARM kernels under qemu
 	PYTHON=$(BIN)/python tests/native/run_sanitizers.sh build/sanitizers
 	tests/native/run_qemu.sh build/qemu
+
+image: ## Build the images bot and lambda; IMAGES, BASE_IMAGE, MODEL_FILE, PLATFORM choose
+	@$(PYTHON) -m deploy.image $(IMAGES) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) \
+		$(if $(MODEL_FILE),--model $(MODEL_FILE)) $(if $(PLATFORM),--platform $(PLATFORM))
+
+image-test: $(VENV)/.ready-dev ## Build both images and run them as Lambda and compose do
+	FRIEND_IMAGE_TEST=1 IMAGE_BASE=$(BASE_IMAGE) IMAGE_MODEL=$(MODEL_FILE) \
+		$(PYTEST) -v -s --durations=5 tests/deploy/test_image.py
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
