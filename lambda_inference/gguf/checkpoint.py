@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
 
 Floats = npt.NDArray[np.float32]
+SUFFIXES = (".safetensors", ".pth")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors package itself
 
@@ -42,6 +43,27 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ModelNotFound(f"There is no checkpoint at {path}.")
     return _SafeTensors(path) if path.suffix == ".safetensors" else _Pickled(path)
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The weights of a folder: `model.safetensors`, `model.pth`, or the only file of such a kind.
+
+    Raises:
+        ModelNotFound: none or several are there.
+    """
+    for suffix in SUFFIXES:
+        preferred = folder / f"model{suffix}"
+        found = [preferred] if preferred.is_file() else sorted(folder.glob(f"*{suffix}"))
+        if len(found) > 1:
+            raise ModelNotFound(
+                f"{folder} holds several {suffix} files; name one of them. (A checkpoint in "
+                "several parts must be joined first.)"
+            )
+        if found:
+            return found[0]
+    raise ModelNotFound(
+        f"{folder} holds no checkpoint: no file in it ends in .safetensors or .pth."
+    )
 
 
 class _SafeTensors(Checkpoint):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
-from lambda_inference.gguf.checkpoint import Checkpoint, open_checkpoint
+from lambda_inference.gguf.checkpoint import Checkpoint, checkpoint_in, open_checkpoint
 from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
 from lambda_inference.gguf.vocabulary import (
     JSON_KEY,
@@ -25,6 +25,8 @@ from lambda_inference.gguf.vocabulary import (
     bpe_vocabulary,
     world_vocabulary,
 )
+from lambda_inference.model import template_from
+from lambda_inference.prompt import ChatTemplate
 
 Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
 Progress = Callable[[int, int, str], None]
@@ -39,16 +41,6 @@ _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # gguf.LlamaFileType
 _GROUP = 32
 
 
-@dataclass(frozen=True)
-class Labels:
-    """How the model writes a conversation, for files whose checkpoint says so."""
-
-    user: str
-    assistant: str
-    separator: str
-    end_of_text: str | None = None
-
-
 def convert(
     source: Path,
     target: Path,
@@ -58,29 +50,31 @@ def convert(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write `target` (.gguf) from `source` (.pth or .safetensors, official names).
+    """Write `target` (.gguf) from `source`: a .pth or .safetensors file, or a folder with one.
 
-    `tokenizer` is a `tokenizer.json` or the World vocabulary's text file; without it, the one that
-    lies beside the checkpoint. The labels of the conversation come from `config.json` beside the
-    checkpoint, if it has a `template`.
+    The checkpoint has the official tensor names. `tokenizer` is a `tokenizer.json` or the World
+    vocabulary's text file; without it, the one that lies beside the checkpoint. The name and the
+    conversation's template come from `config.json` beside the checkpoint, if it has them.
 
     Raises:
         ModelNotFound: no checkpoint or no tokenizer.
         ModelCorrupt: the checkpoint or the tokenizer cannot be what it claims to be.
         EngineUnavailable: gguf or torch is not installed.
     """
+    source = checkpoint_in(source) if source.is_dir() else source
     weights = open_checkpoint(source)
     shape = shape_of(weights)
     vocabulary = _vocabulary(tokenizer or _beside(source), shape.vocab_size)
-    config = _config(source.with_name("config.json"))
+    config_path = source.with_name("config.json")
+    config = _config(config_path)
     write(
         target,
         weights,
         shape,
         vocabulary,
         quantization=quantization,
-        labels=_labels(config, vocabulary),
-        name=name or str(config.get("name", source.stem)),
+        template=_template(config, str(config_path)),
+        name=name or str(config.get("name") or source.stem),
         progress=progress,
     )
 
@@ -93,7 +87,7 @@ def write(
     *,
     quantization: Quantization,
     name: str,
-    labels: Labels | None = None,
+    template: ChatTemplate | None = None,
     progress: Progress | None = None,
     pack: Pack | None = None,
 ) -> None:
@@ -114,7 +108,7 @@ def write(
     writer = gguf.GGUFWriter(None, shape.architecture)
     try:
         _describe(writer, shape, quantization, name)
-        _add_vocabulary(writer, vocabulary, labels)
+        _add_vocabulary(writer, vocabulary, template)
         plan = [(tensor, _type(tensor, quantization)) for tensor in tensors_of(weights, shape)]
         for tensor, kind in plan:
             number = gguf.GGMLQuantizationType[kind]
@@ -177,11 +171,11 @@ def _describe(writer: Any, shape: Shape, quantization: Quantization, name: str) 
         writer.add_gate_lora_rank(shape.ranks["g"])
 
 
-def _add_vocabulary(writer: Any, vocabulary: Vocabulary, labels: Labels | None) -> None:
+def _add_vocabulary(writer: Any, vocabulary: Vocabulary, template: ChatTemplate | None) -> None:
     # What the server reads comes first, so that it need not walk the lists.
-    if labels is not None:
-        writer.add_string(TEMPLATE_KEY, json.dumps(vars(labels)))
-        writer.add_chat_template(_jinja(labels))
+    if template is not None:
+        writer.add_string(TEMPLATE_KEY, json.dumps(asdict(template)))
+        writer.add_chat_template(_jinja(template, vocabulary))
     writer.add_tokenizer_model(vocabulary.model)
     if vocabulary.json is not None:
         writer.add_string(JSON_KEY, vocabulary.json)
@@ -197,20 +191,31 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary, labels: Labels | None) 
         writer.add_token_merges(vocabulary.merges)
 
 
-def _jinja(labels: Labels) -> str:
-    """The labels as a Jinja template, for other programs; system messages are left out."""
-    user, assistant, separator = (
-        json.dumps(text) for text in (labels.user, labels.assistant, labels.separator)
-    )
+def _jinja(template: ChatTemplate, vocabulary: Vocabulary) -> str:
+    """The template as Jinja, for other programs: the same text as `PromptBuilder` writes."""
+    end = template.end_of_text
+    if isinstance(end, int):
+        if not 0 <= end < len(vocabulary.tokens):
+            raise ModelCorrupt(f"config.json: end_of_text is {end}, but there is no such token.")
+        end = vocabulary.tokens[end]
+
+    def turn(role: str, label: str) -> str:
+        words = f"message['content'] | trim + {json.dumps(template.separator)}"
+        return f"if message['role'] == '{role}' %}}{{{{ {label} + ' ' + {words} }}}}"
+
+    user, assistant = json.dumps(template.user), json.dumps(template.assistant)
+    if template.names:
+        user = f"(message['name'] + ':' if message['name'] else {user})"
+    turns = [turn("user", user), turn("assistant", assistant)]
+    if template.system is not None:
+        turns.append(turn("system", json.dumps(template.system)))
     return (
-        "{% for message in messages %}"
-        "{% if message['role'] == 'user' %}{{ " + user + " + ' ' + message['content'] | trim + "
-        + separator + " }}"
-        "{% elif message['role'] == 'assistant' %}{{ " + assistant
-        + " + ' ' + message['content'] | trim + " + separator + " }}{% endif %}"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}{{ " + assistant + " }}{% endif %}"
-    )  # fmt: skip
+        (f"{{{{ {json.dumps(end)} }}}}" if end else "")
+        + "{% for message in messages %}{% "
+        + "{% el".join(turns)
+        + "{% endif %}{% endfor %}"
+        + f"{{% if add_generation_prompt %}}{{{{ {assistant} }}}}{{% endif %}}"
+    )
 
 
 def _config(path: Path) -> Mapping[str, Any]:
@@ -225,20 +230,13 @@ def _config(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def _labels(config: Mapping[str, Any], vocabulary: Vocabulary) -> Labels | None:
+def _template(config: Mapping[str, Any], source: str) -> ChatTemplate | None:
     template = config.get("template")
     if template is None:
         return None
-    try:
-        end = template.get("end_of_text")
-        if isinstance(end, int):
-            end = vocabulary.tokens[end]
-        user, assistant, separator = (
-            str(template[key]) for key in ("user", "assistant", "separator")
-        )
-        return Labels(user, assistant, separator, end)
-    except (KeyError, AttributeError, TypeError, IndexError) as error:
-        raise ModelCorrupt(f"config.json has no usable template ({error}).") from error
+    if not isinstance(template, dict):
+        raise ModelCorrupt(f"{source}: the template is not an object.")
+    return template_from(template, source)
 
 
 def _beside(source: Path) -> Path:

@@ -111,32 +111,103 @@ def test_bfloat16_safetensors_need_no_torch_to_read(tmp_path: Path) -> None:
         assert read.shape(name) == (7, 5)
 
 
-def test_labels_and_name_come_from_the_config(tmp_path: Path) -> None:
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder with a checkpoint and its tokenizer, and no config.json."""
     checkpoints.save_tokenizer(tmp_path, 300)
-    source = checkpoints.save(
-        checkpoints.rwkv7(layers=1, width=64, vocab=300, head=32), tmp_path / "model.safetensors"
-    )
-    template = {"user": "User:", "assistant": "Friend:", "separator": "\n\n", "end_of_text": 0}
-    (tmp_path / "config.json").write_text(json.dumps({"name": "tiny", "template": template}))
-    convert(source, tmp_path / "m.gguf")
-    metadata = read_metadata(tmp_path / "m.gguf")
-    assert metadata["general.name"] == "tiny"
-    assert json.loads(str(metadata[TEMPLATE_KEY])) == template | {"end_of_text": "<|endoftext|>"}
+    weights = checkpoints.rwkv7(layers=1, width=64, vocab=300, head=32)
+    checkpoints.save(weights, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+TALK = [
+    {"role": "system", "content": "be kind"},
+    {"role": "user", "content": " hello ", "name": "Ann"},
+    {"role": "assistant", "content": "hi"},
+    {"role": "user", "content": "and you?"},
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "User: hello\n\nFriend: hi\n\nUser: and you?\n\nFriend:"),
+        (
+            {"end_of_text": 0},
+            "<|endoftext|>User: hello\n\nFriend: hi\n\nUser: and you?\n\nFriend:",
+        ),
+        (
+            {"end_of_text": "<|endoftext|>", "system": "System:", "names": True},
+            "<|endoftext|>System: be kind\n\nAnn: hello\n\nFriend: hi\n\nUser: and you?\n\nFriend:",
+        ),
+    ],
+)
+def test_name_and_template_come_from_the_config(
+    changes: dict[str, object], text: str, tiny: Path
+) -> None:
+    """What the server reads and the Jinja text that other programs read write the same."""
     import jinja2
 
-    text = jinja2.Template(str(metadata["tokenizer.chat_template"])).render(
-        messages=[
-            {"role": "system", "content": "be kind"},
-            {"role": "user", "content": " hello "},
-            {"role": "assistant", "content": "hi"},
-            {"role": "user", "content": "how are you?"},
-        ],
-        add_generation_prompt=True,
-    )
-    assert text == "User: hello\n\nFriend: hi\n\nUser: how are you?\n\nFriend:"
-    (tmp_path / "config.json").write_text('{"template": {"user": 1}}')
+    from lambda_inference.model import describe
+    from lambda_inference.prompt import Message, PromptBuilder
+
+    template = {"user": "User:", "assistant": "Friend:", "separator": "\n\n", "end_of_text": None}
+    config = {"name": "tiny", "architecture": "rwkv7", "template": template | changes}
+    (tiny / "config.json").write_text(json.dumps(config))
+    folder = describe(tiny)
+    convert(tiny, tiny / "m.gguf")
+    metadata = read_metadata(tiny / "m.gguf")
+    assert metadata["general.name"] == "tiny"
+    defaults = {"system": None, "names": False}
+    assert json.loads(str(metadata[TEMPLATE_KEY])) == defaults | template | changes
+    file = describe(tiny / "m.gguf")
+    assert (file.id, file.template) == (folder.id, folder.template)
+
+    jinja = jinja2.Template(str(metadata["tokenizer.chat_template"]))
+    assert jinja.render(messages=TALK, add_generation_prompt=True) == text
+    tokenizer = file.tokenizer()
+    builder = PromptBuilder(file.template, tokenizer)
+    prompt = builder.build([Message(m["role"], m["content"], m.get("name")) for m in TALK])  # type: ignore[arg-type]
+    tokens = [token for turn in (*prompt.turns, prompt.opening) for token in turn]
+    assert b"".join(map(tokenizer.token_bytes, tokens)).decode() == text
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        '{"template": 1}',
+        '{"template": {"user": 1}}',
+        '{"template": {"end_of_text": 999}}',
+    ],
+)
+def test_a_config_that_makes_no_sense_is_named(config: str, tiny: Path) -> None:
+    (tiny / "config.json").write_text(config)
     with pytest.raises(ModelCorrupt, match=r"config\.json"):
-        convert(source, tmp_path / "m.gguf")
+        convert(tiny, tiny / "m.gguf")
+    assert not (tiny / "m.gguf").exists()
+
+
+def test_without_a_config_the_file_names_the_model(tiny: Path) -> None:
+    (tiny / "model.safetensors").rename(tiny / "mine.safetensors")
+    convert(tiny, tiny / "m.gguf")
+    metadata = read_metadata(tiny / "m.gguf")
+    assert metadata["general.name"] == "mine"
+    assert "tokenizer.chat_template" not in metadata
+    convert(tiny, tiny / "m.gguf", name="yours")
+    assert read_metadata(tiny / "m.gguf")["general.name"] == "yours"
+
+
+def test_a_folder_without_one_checkpoint_gets_a_sentence(tiny: Path) -> None:
+    (tiny / "model.safetensors").rename(tiny / "a.safetensors")
+    (tiny / "b.safetensors").touch()
+    with pytest.raises(ModelNotFound, match="several"):
+        convert(tiny, tiny / "m.gguf")
+    for name in "ab":
+        (tiny / f"{name}.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match=r"\.safetensors or \.pth"):
+        convert(tiny, tiny / "m.gguf")
 
 
 @given(st.binary(max_size=20))
