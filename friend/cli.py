@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from friend import model_commands
+
 if TYPE_CHECKING:
     from bot.settings import Settings
 
@@ -20,15 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(model_commands.app, name="model")
 
 
 def main() -> None:
     """Run the command; a failure friend can explain is one sentence and exit status 1."""
     from bot.errors import FriendError
+    from lambda_inference.errors import InferenceError
 
     try:
         app()
-    except FriendError as error:
+    except (FriendError, InferenceError) as error:
         typer.secho(f"friend: {error}", err=True, fg=typer.colors.RED)
         sys.exit(1)
     except KeyboardInterrupt:
