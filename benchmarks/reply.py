@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,9 +30,10 @@ from rich.table import Table
 
 from bot.app import open_bot
 from bot.core.ports import ReplyTimes
+from bot.ops.logging import configure
 from bot.platforms.discord.platform import DiscordPlatform
 from bot.platforms.slack import SlackPlatform, app_manifest
-from bot.settings import Settings, load_settings
+from bot.settings import OpsSettings, Settings, load_settings
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.slack import FakeSlack
 
@@ -131,8 +131,10 @@ async def _slack(settings: Settings) -> AsyncIterator[Ask]:
             async def ask(text: str) -> Sample:
                 start = time.perf_counter()
                 said = await fake.say(channel, person, f"<@{fake.bot.id}> {text}")
-                while not any(m.text for m in fake.messages(channel, by=fake.bot, thread=said)):
-                    await asyncio.sleep(0.0005)  # noqa: ASYNC110 (the fake has no such event)
+                while not any(  # noqa: ASYNC110 (the fake has no such event)
+                    message.text for message in fake.messages(channel, by=fake.bot, thread=said)
+                ):
+                    await asyncio.sleep(0.0005)
                 visible = time.perf_counter() - start
                 return await _sample(observer, start, visible)
 
@@ -198,7 +200,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure, and print medians."""
-    logging.disable(logging.WARNING)
+    configure(OpsSettings.model_construct(log_level="ERROR"))
     samples = asyncio.run(measure(replies, Console(stderr=True)))
     rows: dict[str, Any] = {name: _row(found) for name, found in samples.items()}
     if as_json:

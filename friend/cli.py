@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from friend import model_commands
+from friend import bench_commands, deploy_commands, model_commands
 
 if TYPE_CHECKING:
     from bot.settings import Settings
@@ -22,17 +22,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+deploy_commands.register(app)
 app.add_typer(model_commands.app, name="model")
+app.add_typer(bench_commands.app, name="bench")
 
 
 def main() -> None:
     """Run the command; a failure friend can explain is one sentence and exit status 1."""
     from bot.errors import FriendError
+    from deploy.errors import DeployError
     from lambda_inference.errors import InferenceError
 
     try:
         app()
-    except (FriendError, InferenceError) as error:
+    except (FriendError, DeployError, InferenceError) as error:
         typer.secho(f"friend: {error}", err=True, fg=typer.colors.RED)
         sys.exit(1)
     except KeyboardInterrupt:
