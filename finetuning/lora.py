@@ -67,6 +67,7 @@ class AdaptedLinear(nn.Module):
         weight = layer.weight
         out_width, in_width = weight.shape
         device = weight.device
+        assert isinstance(weight, nn.Parameter)
         self.register_parameter("weight", weight)
         a = torch.empty(settings.rank, in_width)
         nn.init.kaiming_uniform_(a, a=5**0.5, generator=generator)
@@ -76,7 +77,7 @@ class AdaptedLinear(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         """`weight` is the frozen matrix together with its adapter."""
-        value = super().__getattr__(name)
+        value: Any = super().__getattr__(name)
         if name != "weight":
             return value
         adapted = value.as_subclass(_AdaptedWeight)

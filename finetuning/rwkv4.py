@@ -273,11 +273,11 @@ class Block(nn.Module):
         if self.layer == 0:
             x = self.ln0(x)
         mixed = self.ln1(x)
-        y, sums = self.att(mixed, state)
+        y, (aa, bb, pp) = self.att(mixed, state)
         x = x + y
         fed = self.ln2(x)
         x = x + self.ffn(fed, state.channel_shift)
-        return x, LayerState(mixed[:, -1], *sums, fed[:, -1])
+        return x, LayerState(mixed[:, -1], aa, bb, pp, fed[:, -1])
 
 
 class RWKV4(nn.Module):

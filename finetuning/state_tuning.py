@@ -122,14 +122,16 @@ class StateTuned(nn.Module):
     """
 
     def __init__(self, model: RWKV4 | RWKV7, state: Sequence[Any] | None = None) -> None:
-        """Freeze `model`. `state` (of one sequence) is where learning begins: by default the
-        empty one; the state after a text in the wanted voice is a head start.
+        """Freeze `model`.
+
+        `state` (of one sequence) is where learning begins: by default the empty one; the state
+        after a text in the wanted voice is a head start.
         """
         super().__init__()
         model.requires_grad_(requires_grad=False)
         self.model = model
         self.architecture = _architecture(model)
-        first = model.new_state(1) if state is None else state
+        first: Sequence[Any] = model.new_state(1) if state is None else state
         kind = _RWKV7Start if self.architecture == "rwkv7" else _RWKV4Start
         self.learnt: _Start = kind(first)
 
@@ -225,7 +227,7 @@ def load_state(path: Path, model: RWKV4 | RWKV7) -> StateTuned:
             f"{path} cannot be read as a learnt state ({error}). Copy or learn it again."
         ) from error
     _refuse_foreign(path, found, _identity(model))
-    empty = model.new_state(1)
+    empty: Sequence[Any] = model.new_state(1)
     wanted = {name: part.shape for name, part in StateTuned(model).learnt.tensors().items()}
     if {name: part.shape for name, part in tensors.items()} != wanted or not all(
         bool(torch.isfinite(part).all()) for part in tensors.values()

@@ -7,15 +7,14 @@ reported with its number and what is wrong with it.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zstandard
 
+from finetuning.data.compressed import read_lines
 from finetuning.errors import CorpusError
 
 _BAD_LINES_NAMED = 20
@@ -60,12 +59,11 @@ def read_conversations(path: Path, bad: BadLines | None = None) -> Iterator[Conv
     bad = BadLines() if bad is None else bad
     number = 0
     try:
-        with _lines(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield _parse(line)
-                except ValueError as error:
-                    bad.add(number, str(error))
+        for number, line in enumerate(read_lines(path), start=1):
+            try:
+                yield _parse(line)
+            except ValueError as error:
+                bad.add(number, str(error))
     except FileNotFoundError:
         raise CorpusError(
             f"There is no file {path}. Give the path of a .jsonl or .jsonl.zst file."
@@ -74,16 +72,6 @@ def read_conversations(path: Path, bad: BadLines | None = None) -> Iterator[Conv
         raise CorpusError(
             f"{path} cannot be read after line {number}: {error}. Fetch the file again."
         ) from error
-
-
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterator[bytes]]:
-    with path.open("rb") as file:
-        if path.suffix == ".zst":
-            with zstandard.ZstdDecompressor().stream_reader(file) as stream:
-                yield io.BufferedReader(stream)
-        else:
-            yield file
 
 
 def _parse(line: bytes) -> Conversation:

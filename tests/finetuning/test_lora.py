@@ -25,6 +25,8 @@ from finetuning.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.rwkv7 import CHUNK, RWKV7, RWKV7Shape
 from tests.native.checkpoints import rwkv4 as random_checkpoint
 
+torch.set_num_threads(1)  # on tensors this small a second thread only waits
+
 VOCABULARY = 64
 Model = RWKV4 | RWKV7
 LAYERS = {"4": {"att": 4, "ffn": 3}, "7": {"att": 4, "ffn": 2}}

@@ -26,6 +26,8 @@ from finetuning.rwkv4 import (
 )
 from tests.native.checkpoints import rwkv4 as random_checkpoint
 
+torch.set_num_threads(1)  # on tensors this small a second thread only waits
+
 SHAPE = RWKV4Shape(layers=3, width=32, vocab_size=90)
 CHANNELS = 24
 NAMES = ("w", "u", "k", "v", "aa", "bb", "pp")

@@ -17,6 +17,8 @@ from finetuning.rwkv7 import CHUNK, RWKV7, RWKV7Shape
 from finetuning.state_tuning import FAINT, StateTuned, fingerprint, load_state, save_state
 from tests.native.checkpoints import rwkv4, rwkv7
 
+torch.set_num_threads(1)  # on tensors this small a second thread only waits
+
 VOCABULARY = 64
 Model = RWKV4 | RWKV7
 
