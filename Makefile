@@ -41,7 +41,7 @@ image: ## Build the images bot and lambda; IMAGES, BASE_IMAGE, MODEL_FILE, PLATF
 
 image-test: $(VENV)/.ready-dev ## Build both images and run them as Lambda and compose do
 	FRIEND_IMAGE_TEST=1 IMAGE_BASE=$(BASE_IMAGE) IMAGE_MODEL=$(MODEL_FILE) \
-		$(PYTEST) -v -s --durations=5 tests/deploy/test_image.py
+		$(BIN)/python -m pytest -v -s --durations=5 tests/deploy/test_image.py
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .

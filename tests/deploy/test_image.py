@@ -14,10 +14,9 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -29,7 +28,7 @@ from deploy.image.build import build_image
 from deploy.image.sizes import Layer, layers_of, table
 from deploy.sources import find_sources
 from tests.fakes.aws_lambda import Container, LambdaEmulator
-from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord import FakeDiscord, Message
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("FRIEND_IMAGE_TEST"), reason="`make image-test` runs it"),
@@ -41,12 +40,12 @@ CACHE = ROOT / ".cache" / "image"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LARGEST_LAMBDA = 90e6  # bytes, compressed, without the weights
 HI = {"messages": [{"role": "user", "content": "hi, how are you?"}], "max_tokens": 12, "seed": 1}
-# What Lambda gives a function of 1769 MB: one CPU, its limits, and a root that only /tmp opens.
-AS_LAMBDA = (
-    "--memory=1769m", "--cpus=1", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024",
-    "--tmpfs=/tmp:rw,size=512m",
+# What Lambda gives a function of 1769 MB: one CPU, and a root that only /tmp opens.
+AS_LAMBDA = ("--memory=1769m", "--cpus=1", "--tmpfs=/tmp:rw,size=512m")
+HARDENED = (
+    "--read-only", "--user=993:990", "--cap-drop=all", "--security-opt=no-new-privileges",
+    "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024",  # Lambda's; a sandbox may forbid more
 )  # fmt: skip
-HARDENED = ("--read-only", "--user=993:990", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 
 @dataclass(frozen=True)
@@ -285,9 +284,12 @@ async def test_the_bot_image_replies_is_healthy_and_stops_when_told(images: Imag
         alice = discord.add_user("alice")
         async with bot_on(images, discord) as name:
             said = await discord.say(channel, alice, f"{discord.bot.mention} hello there")
-            posted = partial(channel.posted, discord.bot)
-            reply: Callable[[], object] = lambda: [m for m in posted() if m.reference is said]
-            (answer, *_) = await discord.wait_until(reply, 60, "a reply")
+
+            def reply() -> Message | None:
+                mine = channel.posted(discord.bot)
+                return next((one for one in mine if one.reference is said), None)
+
+            answer = await discord.wait_until(reply, 60, "a reply")
             print(f"\n{answer.content!r}")
             assert answer.content
             about = json.loads(subprocess.check_output([*images.engine, "inspect", name]))[0]
