@@ -7,6 +7,7 @@ InferenceError
 │   ├── ModelCorrupt         there, but truncated, foreign or inconsistent
 │   └── EngineUnavailable    the engine for this kind of file is not installed
 ├── StateCorrupt             serialized engine state that this model cannot use
+├── StateStoreFailed         the store that servers share states through does not work
 └── RequestError             an answer other than 200, in OpenAI's error envelope
     ├── BadRequest           400, names the field
     ├── Unauthorized         401
@@ -50,6 +51,10 @@ class EngineUnavailable(ModelError):
 
 class StateCorrupt(InferenceError):
     """Bytes that are not a state of this model: for a cache, a miss."""
+
+
+class StateStoreFailed(InferenceError):
+    """A shared store refused or did not answer: for a cache, a miss."""
 
 
 class RequestError(InferenceError):

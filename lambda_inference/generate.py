@@ -20,6 +20,7 @@ from lambda_inference.tokenizer import Tokenizer, Utf8Stream
 
 _PREFILL_CHUNK = 256  # tokens read between two looks at the clock
 _ATTEMPTS = 3  # replies begun before one that only speaks for others is given up
+_SETTLE_SECONDS = 2.0  # after the last word, for the shared store to have the state
 _SNAPSHOT_TOKENS = 64  # tokens read between two states kept while a long prompt is read
 
 
@@ -158,6 +159,7 @@ class Generator:
                 sampler.restart()
         self._remember(request.prompt, draft)
         timings.decode_ms = (time.perf_counter() - started) * 1000
+        self._cache.settle(_settle_seconds(request))
         yield Finished(draft.reason or "stop", usage, timings)
 
     def _decode(
@@ -277,6 +279,12 @@ class _Draft:
 
 def _late(request: GenerationRequest) -> bool:
     return request.deadline is not None and time.monotonic() >= request.deadline
+
+
+def _settle_seconds(request: GenerationRequest) -> float:
+    if request.deadline is None:
+        return _SETTLE_SECONDS
+    return min(_SETTLE_SECONDS, request.deadline - time.monotonic())
 
 
 def _given_up(request: GenerationRequest, cancelled: Callable[[], bool]) -> bool:

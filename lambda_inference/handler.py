@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lambda_inference.errors import BadRequest, Unauthorized
-from lambda_inference.host import ModelHost
+from lambda_inference.host import host_for
 from lambda_inference.service import (
     HttpRequest,
     HttpResponse,
@@ -46,7 +46,7 @@ class LambdaServer:
 
     def __init__(self, server: ServerSettings, model: ModelSettings) -> None:
         self._key = server.key
-        self._host = ModelHost(model, state_cache_bytes=server.state_cache_mb << 20)
+        self._host = host_for(server, model)
         self._service = Service(server, self._host)
 
     def initialise(self, seconds: float = _INIT_SECONDS) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lambda_inference.errors import InferenceError, ModelUnavailable
-from lambda_inference.settings import ModelSettings, model_path
+from lambda_inference.settings import ModelSettings, ServerSettings, model_path
 
 if TYPE_CHECKING:
     from lambda_inference.engine import Engine
     from lambda_inference.generate import Generator
     from lambda_inference.model import ModelDescription
     from lambda_inference.prompt import PromptBuilder
+    from lambda_inference.shared_states import StateStore
 
 _log = logging.getLogger(__name__)
+OpenStore = Callable[[], "StateStore | None"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,33 @@ class LoadedModel:
     generator: Generator
 
 
+def host_for(server: ServerSettings, model: ModelSettings) -> ModelHost:
+    """The host that a server's settings ask for. Nothing is opened yet."""
+
+    def state_store() -> StateStore | None:
+        if not server.state_bucket:
+            return None
+        from lambda_inference.state_store_s3 import S3StateStore
+
+        return S3StateStore(server.state_bucket, server.state_prefix)
+
+    return ModelHost(model, state_cache_bytes=server.state_cache_mb << 20, state_store=state_store)
+
+
 class ModelHost:
     """Loads the model once, in a thread of its own, so that the port is open before it is done."""
 
-    def __init__(self, settings: ModelSettings, *, state_cache_bytes: int) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        state_cache_bytes: int,
+        state_store: OpenStore | None = None,
+    ) -> None:
+        """`state_store` opens the store that stands behind the state cache."""
         self._settings = settings
         self._state_cache_bytes = state_cache_bytes
+        self._state_store = state_store
         self._done = threading.Event()
         self._model: LoadedModel | None = None
         self._error: str | None = None
@@ -97,7 +121,11 @@ class ModelHost:
     def _load(self) -> None:
         started = time.perf_counter()
         try:
-            self._model = load_model(self._settings, state_cache_bytes=self._state_cache_bytes)
+            self._model = load_model(
+                self._settings,
+                state_cache_bytes=self._state_cache_bytes,
+                state_store=self._state_store,
+            )
         except InferenceError as error:
             self._error = str(error)
             _log.error("the model could not be loaded: %s", error)
@@ -114,19 +142,24 @@ class ModelHost:
             _log.info("model %s loaded in %.2f s", self._model.description.id, self.load_seconds)
 
 
-def load_model(settings: ModelSettings, *, state_cache_bytes: int) -> LoadedModel:
+def load_model(
+    settings: ModelSettings, *, state_cache_bytes: int, state_store: OpenStore | None = None
+) -> LoadedModel:
     """Open the model that the settings name.
 
     Raises:
         ModelError: missing, corrupt, or no engine for it.
+        SettingsError: the store for states cannot be what the settings say.
     """
     from lambda_inference.engine import load_engine
     from lambda_inference.errors import ModelCorrupt
     from lambda_inference.generate import Generator
     from lambda_inference.model import describe
     from lambda_inference.prompt import PromptBuilder
+    from lambda_inference.shared_states import SharedStates
     from lambda_inference.state_cache import StateCache
 
+    store = None if state_store is None else state_store()
     description = describe(model_path(settings), name=settings.name)
     tokenizer = description.tokenizer()
     engine = load_engine(
@@ -141,7 +174,8 @@ def load_model(settings: ModelSettings, *, state_cache_bytes: int) -> LoadedMode
             f"know {engine.vocab_size}: they belong to different models."
         )
     prompts = PromptBuilder(description.template, tokenizer)
-    cache = StateCache(state_cache_bytes, read=engine.state_from_bytes)
+    shared = None if store is None else SharedStates(store, engine.state_from_bytes)
+    cache = StateCache(state_cache_bytes, shared=shared)
     key = f"{description.fingerprint}:{type(engine).__name__}"
     generator = Generator(engine, tokenizer, prompts, cache, key=key)
     return LoadedModel(description, engine, prompts, generator)

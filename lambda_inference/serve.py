@@ -25,7 +25,7 @@ from typing import Any
 import uvicorn
 
 from lambda_inference.errors import InferenceError, SettingsError
-from lambda_inference.host import ModelHost
+from lambda_inference.host import host_for
 from lambda_inference.http import create_app
 from lambda_inference.model import describe
 from lambda_inference.settings import ModelSettings, ServerSettings, model_path
@@ -67,7 +67,7 @@ def serve(
     check_exposure(server)
     describe(model_path(model))
     listener = _listen(server.host, server.port)
-    host = ModelHost(model, state_cache_bytes=server.state_cache_mb << 20)
+    host = host_for(server, model)
     config = uvicorn.Config(
         create_app(server, host),
         log_config=None,

@@ -120,6 +120,12 @@ class ServerSettings(_FromEnvironment):
     state_cache_mb: int = _setting(
         256, "Memory for conversation states; 0 keeps none.", unit="MB", low=0
     )
+    state_bucket: str = _setting(
+        "",
+        "S3 bucket in which servers share conversation states; empty shares none. Region, "
+        "credentials and endpoint come from the usual AWS variables.",
+    )
+    state_prefix: str = _setting("states/", "Put before the names of the states in the bucket.")
     drain_seconds: int = _setting(
         20, "After SIGTERM, time for replies under way.", unit="seconds", low=0, high=3600
     )

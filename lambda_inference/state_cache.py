@@ -8,30 +8,15 @@ S3, may stand behind, and there a damaged or foreign entry is a miss.
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
 from lambda_inference.engine import State
-from lambda_inference.errors import StateCorrupt
+from lambda_inference.shared_states import SharedStates
 
-_log = logging.getLogger(__name__)
-_MAGIC = b"FRSTATE1"
-_DIGEST = 16  # bytes
 _STORE_LOOKS = 4  # round trips a request may spend on the store
-
-
-class StateStore(Protocol):
-    """Bytes by key, shared between processes. May raise anything; that is a miss."""
-
-    def get(self, key: str) -> bytes | None:
-        """The entry, or None."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write an entry; the last writer wins, and all writers of a key write the same."""
 
 
 class PrefixHash:
@@ -56,17 +41,10 @@ def prefix_keys(model: str, turns: Iterable[Sequence[int]]) -> list[str]:
 class StateCache:
     """A bounded, least-recently-used cache, with an optional store behind it."""
 
-    def __init__(
-        self,
-        limit: int,
-        *,
-        store: StateStore | None = None,
-        read: Callable[[bytes], State] | None = None,
-    ) -> None:
-        """`limit` in bytes; 0 keeps nothing in memory. `read` is `Engine.state_from_bytes`."""
+    def __init__(self, limit: int, *, shared: SharedStates | None = None) -> None:
+        """`limit` in bytes; 0 keeps nothing in memory. `shared` stands behind."""
         self._limit = limit
-        self._store = store if read is not None else None
-        self._read = read
+        self._shared = shared
         self._states: OrderedDict[str, State] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -82,8 +60,9 @@ class StateCache:
     def longest(self, keys: Sequence[str]) -> tuple[int, State | None]:
         """The longest prefix at hand: how many of `keys` (shortest first) it covers, its state.
 
-        Memory is asked for every key, the store only for the last few: each miss there is a round
-        trip, and a conversation that went on elsewhere is found at its last turns or not at all.
+        Memory is asked for every key. The store costs a round trip a key, so it is asked for the
+        last few only, and not at all if memory knows all but what was said last. The turn before
+        the last comes first: there the last reply ended, wherever that was.
         """
         found: tuple[int, State | None] = (0, None)
         for count in range(len(keys), 0, -1):
@@ -91,21 +70,26 @@ class StateCache:
             if state is not None:
                 found = (count, state)
                 break
-        for count in range(len(keys), max(found[0], len(keys) - _STORE_LOOKS), -1):
-            state = self._fetch(keys[count - 1])
-            if state is not None:
-                self._keep(keys[count - 1], state)
-                return count, state
-        return found
+        if self._shared is None or len(keys) - found[0] <= 1:
+            return found
+        places = {key: count for count, key in enumerate(keys, 1)}
+        last = [*reversed(keys[found[0] :])][:_STORE_LOOKS]
+        hit = self._shared.find([*last[1:2], *last[:1], *last[2:]])
+        if hit is None:
+            return found
+        self._keep(*hit)
+        return places[hit[0]], hit[1]
 
     def put(self, key: str, state: State, *, share: bool = True) -> None:
         """Keep a state, in the store too if `share`. Nobody may change it afterwards."""
         self._keep(key, state)
-        if share and self._store is not None:
-            try:
-                self._store.put(key, seal(key, state.to_bytes()))
-            except Exception:  # noqa: BLE001
-                _log.warning("a state was not stored; a later reply may be slower", exc_info=True)
+        if share and self._shared is not None:
+            self._shared.put(key, state)
+
+    def settle(self, seconds: float) -> None:
+        """Wait until the store has what was put, for at most `seconds`."""
+        if self._shared is not None:
+            self._shared.settle(seconds)
 
     def _recall(self, key: str) -> State | None:
         with self._lock:
@@ -127,39 +111,3 @@ class StateCache:
             while self._bytes > self._limit:
                 _, gone = self._states.popitem(last=False)
                 self._bytes -= gone.nbytes
-
-    def _fetch(self, key: str) -> State | None:
-        if self._store is None or self._read is None:
-            return None
-        try:
-            data = self._store.get(key)
-            return None if data is None else self._read(unseal(key, data))
-        except StateCorrupt as error:
-            _log.warning("a stored state is not usable and counts as a miss: %s", error)
-        except Exception:  # noqa: BLE001
-            _log.warning("the state store failed, which counts as a miss", exc_info=True)
-        return None
-
-
-def seal(key: str, data: bytes) -> bytes:
-    """An entry as it is stored: magic, digest of key and data, data."""
-    return _MAGIC + _digest(key, data) + data
-
-
-def unseal(key: str, entry: bytes) -> bytes:
-    """The data of a stored entry.
-
-    Raises:
-        StateCorrupt: not an entry, damaged, or stored under another key.
-    """
-    head = len(_MAGIC) + _DIGEST
-    if len(entry) < head or not entry.startswith(_MAGIC):
-        raise StateCorrupt("not an entry of this cache")
-    data = entry[head:]
-    if entry[len(_MAGIC) : head] != _digest(key, data):
-        raise StateCorrupt("the entry is damaged")
-    return data
-
-
-def _digest(key: str, data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST, key=key.encode()[:64]).digest()

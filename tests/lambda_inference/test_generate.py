@@ -42,7 +42,7 @@ class Talk:
             for reply in replies
         ]
         self.engine = ScriptedEngine(tokenizer.vocab_size, self._next)
-        self.cache = StateCache(cache, read=self.engine.state_from_bytes)
+        self.cache = StateCache(cache)
         self.generator = Generator(self.engine, tokenizer, self.prompts, self.cache, key="scripted")
 
     def _next(self, history: tuple[int, ...]) -> int:

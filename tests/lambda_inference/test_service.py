@@ -41,7 +41,7 @@ class Bench:
 
         self.engine = ScriptedEngine(tokenizer.vocab_size, script)
         prompts = PromptBuilder(description.template, tokenizer)
-        cache = StateCache(1 << 20, read=self.engine.state_from_bytes)
+        cache = StateCache(1 << 20)
         generator = Generator(self.engine, tokenizer, prompts, cache, key="k")
         self.host = ReadyHost(LoadedModel(description, self.engine, prompts, generator))
         self.service = Service(ServerSettings(temperature=0, **settings), self.host)
