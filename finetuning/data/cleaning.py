@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 _RUN = re.compile(r"([!?.,;:*_~-])\1{3,}")
+_SMILEY = re.compile(r"[:;=]['^-]?[()\[\]/\\|*]|[()]['^-]?[:;=]")
 _PLAIN = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "\u00a0": " "}
 )
@@ -22,13 +23,14 @@ _KEPT_INVISIBLE = {"\u200d", "\ufe0f"}  # they hold emoji together
 def clean_turn(text: str) -> str:
     """One line without entities, web and mail addresses, control and invisible characters.
 
-    Empty if no letter, digit or symbol (emoji) is left.
+    Empty if no letter, digit, symbol (emoji) or smiley is left.
     """
     text = html.unescape(text).translate(_PLAIN)
     text = "".join(_visible(char) for char in text)
     text = _RUN.sub(r"\1\1\1", _ADDRESS.sub(" ", text))
     text = " ".join(text.split())
-    return text if any(unicodedata.category(char)[0] in "LNS" for char in text) else ""
+    says = any(unicodedata.category(char)[0] in "LNS" for char in text) or _SMILEY.search(text)
+    return text if says else ""
 
 
 def _visible(char: str) -> str:

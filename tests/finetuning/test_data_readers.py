@@ -46,7 +46,8 @@ def read(path: Path, **options: Any) -> tuple[list[tuple[str, ...]], ReadingRepo
         ("...", ""),
         ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
         ("שלום", "שלום"),
-        (":)", ""),
+        (":)", ":)"),
+        ("?! ;-) ...", "?! ;-) ..."),
     ],
 )
 def test_cleaning(written: str, cleaned: str) -> None:
