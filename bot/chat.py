@@ -82,8 +82,11 @@ async def _in_pipe(settings: Settings, session: str) -> int:
     with open_log(_files(settings), settings) as log:
         async with open_bot(settings, [platform], observer=outcomes) as bot:
             return await talk_plainly(
-                _exchange(bot, platform, outcomes), read_lines(sys.stdin.fileno()),
-                out=sys.stdout, err=sys.stderr, cause=log.last_error,
+                _exchange(bot, platform, outcomes),
+                read_lines(sys.stdin.fileno()),
+                out=sys.stdout,
+                err=sys.stderr,
+                cause=log.last_error,
             )
 
 
@@ -95,15 +98,14 @@ async def _in_window(settings: Settings, session: str) -> int:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(open_log(files, settings))
         with silent_keys(), screen.waiting(texts.WAKING):
-            bot = await stack.enter_async_context(
-                open_bot(settings, [platform], observer=outcomes)
-            )
+            bot = await stack.enter_async_context(open_bot(settings, [platform], observer=outcomes))
             model = await _model_name(bot, settings)
             turns = await bot.store.window(platform.conversation)
         screen.opening(texts.starting(model, files.history_place, session))
         screen.earlier(turns)
         keyboard = Keyboard(
-            label=screen.label.you, toolbar=lambda: f"{model} · {texts.TOOLBAR}",
+            label=screen.label.you,
+            toolbar=lambda: f"{model} · {texts.TOOLBAR}",
             history_file=files.typed,
         )
         exchange = _exchange(bot, platform, outcomes)
@@ -123,17 +125,19 @@ def _files(settings: Settings) -> Files:
 
 def _exchange(bot: Bot, platform: TerminalPlatform, outcomes: Outcomes) -> Exchange:
     return Exchange(
-        friend=bot.friend, queues=bot.queues, store=bot.store, platform=platform,
+        friend=bot.friend,
+        queues=bot.queues,
+        store=bot.store,
+        platform=platform,
         outcomes=outcomes,
     )
 
 
 async def _model_name(bot: Bot, settings: Settings) -> str:
     """What to call the model; only our own server is asked, as another may have to wake first."""
-    if settings.model.name:
-        return settings.model.name
     if settings.model.url:
-        return urlsplit(settings.model.url).hostname or settings.model.url
+        host = urlsplit(settings.model.url).hostname or settings.model.url
+        return f"{settings.model.name} at {host}"
     try:
         async with asyncio.timeout(_NAME_SECONDS):
             health = await bot.model.health()
