@@ -189,6 +189,8 @@ def _turns(turns: Any) -> tuple[str, ...]:
     clean = tuple(" ".join(turn.split()) for turn in turns)
     if not all(clean):
         raise BadRecord("an empty turn")
+    if any("\ud800" <= char <= "\udfff" for turn in clean for char in turn):
+        raise BadRecord("half a character (a lone surrogate)")
     return clean
 
 

@@ -11,6 +11,7 @@ https://docs.slack.dev/messaging/formatting-message-text
 from __future__ import annotations
 
 import html
+import math
 import re
 import zipfile
 from collections import defaultdict
@@ -157,6 +158,8 @@ def _message(entry: Any, people: People) -> tuple[str, Message] | None:
         raise BadRecord('no "text"')
     try:
         time = float(entry["ts"])
+        if not math.isfinite(time):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise BadRecord('no "ts" that is a time') from None
     profile = entry.get("user_profile")

@@ -258,12 +258,13 @@ def test_bad_chat_lines_are_named(tmp_path: Path) -> None:
         chat(("user", "only a question")),
         '{"turns": ["one"]}',
         '{"turns": ["one", ""]}',
+        '{"turns": ["one", "\\ud83d"]}',
     ]
     path = tmp_path / "chat.jsonl"
     path.write_text("\n".join([chat(("user", "q"), ("assistant", "a")), *bad]))
     found, report = read(path)
     assert found == [("q", "a")]
-    assert [line for line, _ in report.bad["chat.jsonl"].found] == list(range(2, 11))
+    assert [line for line, _ in report.bad["chat.jsonl"].found] == list(range(2, 12))
     assert "line 6: a message of role 'tool'" in report.text()
 
 
@@ -433,7 +434,11 @@ def export(tmp_path: Path) -> Path:
                 said("U1", "in Robert's thread", 140, thread_ts="120.000000"),
                 said("U1", "Stone said so", 150),
             ],
-            "general/2024-05-02.json": [said("U2", "<@U1>", 90_000), {"type": "message"}],
+            "general/2024-05-02.json": [
+                said("U2", "<@U1>", 90_000),
+                {"type": "message"},
+                {**said("U2", "when?", 0), "ts": "nan"},
+            ],
         },
     )
 
@@ -452,7 +457,7 @@ def check_slack(path: Path) -> None:
     }
     assert {name.rpartition("/")[2]: len(bad) for name, bad in report.bad.items()} == {
         "users.json": 1,
-        "2024-05-02.json": 1,
+        "2024-05-02.json": 2,
     }
 
 

@@ -174,6 +174,23 @@ def test_recomputed_blocks_give_the_same_gradients_dropout_included(generation: 
         torch.testing.assert_close(gradients[1][name], wanted, rtol=1e-5, atol=1e-7)
 
 
+def test_adapters_learn_with_narrow_products_too(generation: str) -> None:
+    model = make(generation)
+    add_adapters(model, LoraSettings())
+    load_adapter_weights(
+        model, {name: torch.full_like(w, 0.02) for name, w in adapter_weights(model).items()}
+    )
+    wide = logits(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = logits(model)
+        total = loss(model, tokens())
+    total.backward()
+    assert float((wide - narrow).norm() / wide.norm()) < 0.05
+    grads = [weight.grad for weight in model.parameters() if weight.requires_grad]
+    assert all(grad is not None and float(grad.norm()) > 0 for grad in grads)
+    assert all(grad.dtype == torch.float32 for grad in grads if grad is not None)
+
+
 def test_dropout_is_for_training_alone() -> None:
     model = make("4")
     add_adapters(model, LoraSettings(dropout=0.5))
