@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -130,9 +131,12 @@ class _Pickled(Checkpoint):
                 "weights as safetensors."
             ) from error
         try:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            # Files of PyTorch before 1.6 are no archives and cannot be mapped.
+            mapped = zipfile.is_zipfile(path)
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:  # torch.load and pickle raise anything on a foreign file
-            raise ModelCorrupt(f"{path} cannot be read as a checkpoint ({error}).") from error
+            reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            raise ModelCorrupt(f"{path} cannot be read as a checkpoint ({reason}).") from error
         if not isinstance(weights, dict):
             raise ModelCorrupt(f"{path} does not hold named tensors.")
         self._weights: dict[str, Any] = weights

@@ -7,7 +7,9 @@ one at a time, and the file appears under its name only when it is whole.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
+from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelError, ModelNotFound
 from lambda_inference.gguf.checkpoint import Checkpoint, checkpoint_in, open_checkpoint
 from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
 from lambda_inference.gguf.vocabulary import (
@@ -59,6 +61,7 @@ def convert(
     Raises:
         ModelNotFound: no checkpoint or no tokenizer.
         ModelCorrupt: the checkpoint or the tokenizer cannot be what it claims to be.
+        ModelError: the target cannot be written.
         EngineUnavailable: gguf or torch is not installed.
     """
     source = checkpoint_in(source) if source.is_dir() else source
@@ -74,9 +77,19 @@ def convert(
         vocabulary,
         quantization=quantization,
         template=_template(config, str(config_path)),
-        name=name or str(config.get("name") or source.stem),
+        name=name or name_of(source),
         progress=progress,
     )
+
+
+def name_of(source: Path) -> str:
+    """The name of a checkpoint's model: what config.json beside it says, else the file's own.
+
+    Raises:
+        ModelCorrupt: config.json cannot be read.
+    """
+    config = _config(source.with_name("config.json"))
+    return re.sub(r"[\x00-\x1f/\\]+", "-", str(config.get("name") or source.stem))
 
 
 def write(
@@ -98,6 +111,7 @@ def write(
 
     Raises:
         ModelCorrupt: a tensor is missing or not finite.
+        ModelError: the file cannot be written.
         EngineUnavailable: gguf is not installed.
     """
     try:
@@ -129,9 +143,13 @@ def write(
                 progress(done, len(plan), tensor.name)
         writer.close()
         part.replace(target)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written ({error.strerror or error}).") from error
     finally:
-        writer.close()
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk fails once more here
+            writer.close()
+        with suppress(OSError):
+            part.unlink()
 
 
 def _finite(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
