@@ -18,7 +18,7 @@ from deploy.cost import image_verdict
 from deploy.errors import BuildFailed, OptionRefused
 from deploy.progress import Progress
 from deploy.repository import Image, Repository
-from deploy.settings import SHIPPED_MODEL, DeploySettings
+from deploy.settings import SHIPPED_MODEL, DeploySettings, own_architecture
 from deploy.smoke import Smoke, smoke
 from deploy.sources import Sources
 from deploy.stack import Change, Stack
@@ -126,6 +126,8 @@ def choose(
             f"or go back to the package's own with --model {SHIPPED_MODEL}."
         )
     choices = {key: value for key, value in given.items() if key != "model"}
+    if parameters is None and choices.get("architecture") is None:
+        choices["architecture"] = own_architecture()  # what this machine builds without qemu
     return DeploySettings.choose(name, choices, parameters).with_model(sources.model.name)
 
 

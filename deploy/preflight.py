@@ -60,7 +60,7 @@ def check_model(model: Model) -> None:
     if model.nbytes >= _MOST_IMAGE_BYTES:
         raise PreflightFailed(
             f"The model is {model.nbytes / 1e9:.1f} GB; an image for Lambda ends at 10 GB. Use a "
-            "smaller format (`friend model convert --format q4_0`) or a smaller model."
+            "smaller format (`friend model convert --type q4_0`) or a smaller model."
         )
 
 

@@ -6,6 +6,7 @@ what the stack has.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -121,6 +122,11 @@ class DeploySettings:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def own_architecture() -> str:
+    """This machine's, in Lambda's words."""
+    return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
 
 
 def _parameters() -> list[Any]:

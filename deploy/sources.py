@@ -74,17 +74,18 @@ class Sources:
 
 
 def find_sources(folder: Path | None, model: Path | None, base_image: str = "") -> Sources:
-    """The checkout in `folder`, else the one this code runs from, with its model.
+    """The checkout in `folder`, else the one this code or this command runs in, with its model.
 
     Raises:
         BuildFailed: no checkout is there.
         OptionRefused: the model is no file.
     """
-    folder = (folder or Path(__file__).parent.parent).resolve()
-    if not (folder / "Dockerfile").is_file():
+    places = [folder] if folder else [Path(__file__).parent.parent, Path.cwd()]
+    folder = next((place.resolve() for place in places if _is_checkout(place)), places[-1])
+    if not _is_checkout(folder):
         raise BuildFailed(
-            f"{folder} holds no Dockerfile. The image is built from a checkout of friend: name it "
-            "with --source."
+            f"{folder} is no checkout of friend, which the image is built from: name one with "
+            "--source."
         )
     if model is None or str(model) == SHIPPED_MODEL:
         nbytes = sum(path.stat().st_size for path in _shipped(folder))
@@ -97,6 +98,10 @@ def find_sources(folder: Path | None, model: Path | None, base_image: str = "") 
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)
     return Sources(folder, Model(name, path, path.stat().st_size), base_image)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "Dockerfile").is_file() and (folder / "lambda_inference").is_dir()
 
 
 def _shipped(folder: Path) -> list[Path]:

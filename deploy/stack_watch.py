@@ -13,6 +13,7 @@ PATIENCE_SECONDS = 1800
 _HINTS = {
     "MemorySize": "New accounts end at 3008 MB: lower --memory.",
     "UnreservedConcurrentExecution": "The account is too small to reserve: --concurrency 0.",
+    "attached to entities": "First detach the caller policy from the bot's user or role.",
     "already exists": "Something of that name is there already: choose another --name.",
 }
 

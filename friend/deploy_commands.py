@@ -59,47 +59,47 @@ def deploy(
         typer.Option(help="A .gguf file for the image, or `pocket`, the package's own model."),
     ] = None,
     memory: Annotated[
-        int | None, typer.Option(help="MB of memory, 128-10240; 1769 is one vCPU. [default: 1769]")
+        int | None, typer.Option(help="MB of memory, 128-10240; 1769 is one vCPU. Default: 1769.")
     ] = None,
     timeout: Annotated[
-        int | None, typer.Option(help="Seconds for one reply, 10-900. [default: 120]")
+        int | None, typer.Option(help="Seconds for one reply, 10-900. Default: 120.")
     ] = None,
     architecture: Annotated[
-        Architecture | None, typer.Option(help="What it runs on. [default: x86_64]")
+        Architecture | None, typer.Option(help="What it runs on. Default: as this machine.")
     ] = None,
     keep_warm: Annotated[
-        int | None, typer.Option(help="Minutes between warm pings, 0 for none. [default: 5]")
+        int | None, typer.Option(help="Minutes between warm pings, 0 for none. Default: 5.")
     ] = None,
-    log_days: Annotated[int | None, typer.Option(help="Days logs are kept. [default: 14]")] = None,
+    log_days: Annotated[int | None, typer.Option(help="Days logs are kept. Default: 14.")] = None,
     state_days: Annotated[
         int | None,
         typer.Option(
-            help="Days conversation states are shared in S3, 0 for no bucket. [default: 0]"
+            help="Days conversation states are shared in S3, 0 for no bucket. Default: 0."
         ),
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Replies made at once at most, 0 for the account's limit. [default: 0]"),
+        typer.Option(help="Replies made at once at most, 0 for the account's limit. Default: 0."),
     ] = None,
     snap_start: Annotated[
         bool | None,
-        typer.Option("--snap-start/--no-snap-start", help="Start from snapshots. [default: no]"),
+        typer.Option("--snap-start/--no-snap-start", help="Start from snapshots. Default: no."),
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="US dollars a month of the whole account, 0 for none. [default: 0]"),
+        typer.Option(help="US dollars a month of the whole account, 0 for none. Default: 0."),
     ] = None,
     budget_email: Annotated[
         str | None, typer.Option(help="Who is told when the budget is nearly spent.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(help="Checkout of friend to build from. [default: this one]")
+        Path | None, typer.Option(help="Checkout of friend to build from. Default: this one.")
     ] = None,
     base_image: Annotated[
-        str, typer.Option(help="Base image of the build. [default: the Dockerfile's]")
+        str, typer.Option(help="Base image of the build. Default: the Dockerfile's.")
     ] = "",
     tool: Annotated[
-        Tool | None, typer.Option(help="What builds the image. [default: the first there is]")
+        Tool | None, typer.Option(help="What builds the image. Default: the first there is.")
     ] = None,
     write_env: Annotated[
         bool, typer.Option("--write-env", help="Write FRIEND_MODEL_URL into .env.")
@@ -294,6 +294,8 @@ def _show_status(found: Status) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deploy.cost import image_verdict
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -303,7 +305,7 @@ def _show_status(found: Status) -> None:
         "Function": f"{found.name} in {found.region}: {found.function} ({found.stack})",
         "URL": found.url,
         "Memory": f"{found.memory_mb} MB, {found.architecture}",
-        "Image": f"{found.image_bytes / 1e6:.0f} MB, {found.image}" if found.image else "unknown",
+        "Image": f"{image_verdict(found.image_bytes)}; {found.image}" if found.image else "unknown",
         "Warm": f"{'probably' if found.warm else 'no'} (last call: {last})",
         "Cold start": f"{cold.milliseconds:.0f} ms at {cold.at}; {found.cold_starts} this month"
         if cold

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from deploy.dotenv import write_variable
 from deploy.errors import BuildFailed, OptionRefused
 from deploy.settings import DeploySettings
 from deploy.sources import find_sources
+from friend.cli import app
 from tests.deploy.conftest import ROOT
 
 
@@ -212,6 +216,21 @@ def test_a_dry_run_needs_no_aws_at_all(checkout: Path) -> None:
     for part in ("no AWS was asked", "pocket", "AWS::Lambda::Url", "AWS::S3::Bucket", "8766"):
         assert part in done.stderr
     assert "SnapStart" not in done.stderr
+
+
+def test_the_guide_speaks_of_options_and_commands_that_there_are() -> None:
+    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    commands = cast("Any", typer.main.get_command(app)).commands
+    for command, words in re.findall(r"^\$ friend (\w+)(.*)$", text, re.MULTILINE):
+        known = {option for one in commands[command].params for option in one.opts}
+        assert {word for word in words.split() if word.startswith("--")} <= known, command
+    table = {
+        option
+        for options in re.findall(r"^\| (`--.+?) \|", text, re.MULTILINE)
+        for option in re.findall(r"--[a-z-]+", options)
+    }
+    assert len(table) == 11
+    assert table <= {option for one in commands["deploy"].params for option in one.opts}
 
 
 def test_a_failure_is_one_sentence_and_status_1(checkout: Path) -> None:

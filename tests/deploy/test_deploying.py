@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,19 @@ async def test_the_second_run_changes_nothing(
     assert second["changes"] == []
     assert second["image"]["digest"] == first["image"]["digest"]
     assert podman.runs("build") == podman.runs("push") == 1
+
+
+async def test_the_machines_own_architecture_is_built_until_another_is_named(
+    function: FakeModel, podman: Podman, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert (await succeed(*deploying(checkout)))["settings"]["architecture"] == "arm64"
+    assert "linux/arm64" in podman.asked()[0]
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert (await succeed(*deploying(checkout)))["changed"] is False
+    done = await succeed(*deploying(checkout, "--architecture", "x86_64"))
+    assert done["settings"]["architecture"] == "x86_64"
+    assert "linux/amd64" in podman.asked()[2]
 
 
 async def test_what_is_not_said_again_stays(
@@ -238,6 +252,24 @@ async def test_destroy_removes_all_and_can_be_repeated(
     with pytest.raises(AwsRefused):
         aws("lambda", "get_function", FunctionName="friend")
     assert (await succeed("destroy", "--yes"))["removed"] == []
+
+
+async def test_people_read_sentences(
+    function: FakeModel, podman: Podman, checkout: Path, cloud: Cloud
+) -> None:
+    done = await run(*deploying(checkout))
+    assert done.stdout == f"{function.root_url}/\n"
+    for part in ("✓ Account", "✓ Smoke call", "--write-env", "friend-Caller"):
+        assert part in done.stderr
+    assert "Nothing had to be changed." in (await run(*deploying(checkout))).stderr
+
+    told = (await run("status")).stdout
+    for part in ("friend in eu-west-1: Active", "no (last call", "0.0% of the free tier", "41 MB"):
+        assert part in told
+    cloud.lambda_says({"warm": True, "model": "ready"})
+    assert "was awake already" in (await run("warm")).stdout
+    gone = (await run("destroy", "--yes")).stdout
+    assert gone.index("Removed:") < gone.index("the stack friend") < gone.index("Kept:")
 
 
 async def test_destroy_asks_first(
