@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lambda_inference.sampling import Sampler, SamplingSettings
+from lambda_inference.sampling import Sampler, SamplingSettings, pick
 
 Logits = npt.NDArray[np.float32]
 SMALL = arrays(np.float32, st.integers(1, 40), elements=st.floats(-20, 20, width=32))
@@ -157,3 +160,80 @@ def test_a_large_flat_vocabulary_is_cut_exactly() -> None:
     kept = set(order[: int(np.searchsorted(np.cumsum(probability[order]), 0.5)) + 2].tolist())
     sampler = Sampler(settings_with(settings, 5))
     assert {sampler.sample(logits) for _ in range(60)} <= kept
+
+
+def kept_simply(weights: Logits, settings: SamplingSettings) -> Logits:
+    """What the sampler keeps, by sorting everything: the definition."""
+    order = np.argsort(-weights, kind="stable")
+    if settings.top_k:
+        order = order[: settings.top_k]
+    if settings.top_p < 1:
+        sums = np.cumsum(weights[order], dtype=np.float64)
+        limit = settings.top_p * float(sums[-1])
+        order = order[: int(np.searchsorted(sums, limit)) + 1]
+    order = order[weights[order] >= settings.min_p]
+    kept = np.zeros_like(weights)
+    kept[order] = weights[order]
+    return kept
+
+
+def weights_of(logits: Logits, temperature: float) -> Logits:
+    weights = logits - logits.max()
+    weights /= np.float32(temperature)
+    return np.exp(weights)
+
+
+KEEPS = st.builds(
+    SamplingSettings,
+    temperature=st.floats(0.2, 2),
+    top_p=st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.95, 0.999, 1.0]) | st.floats(0, 1),
+    top_k=st.sampled_from([0, 0, 1, 2, 40, 3000, 100_000]) | st.integers(0, 50),
+    min_p=st.sampled_from([0.0, 0.0, 0.05]) | st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+
+
+def agree(logits: Logits, settings: SamplingSettings) -> None:
+    weights = weights_of(logits, settings.temperature)
+    kept = kept_simply(weights, settings)
+    token = Sampler(settings).sample(logits)
+    share = random.Random(settings.seed).random()
+    sums = np.cumsum(kept, dtype=np.float64)
+    assert kept[token] > 0
+    below = sums[token] - float(kept[token])
+    slack = 1e-9 * sums[-1]  # sums of 65k numbers round, in one order and in the other
+    assert below - slack <= share * sums[-1] <= sums[token] + slack
+
+
+@given(logits=SMALL, settings=KEEPS)
+def test_it_is_the_simple_definition(logits: Logits, settings: SamplingSettings) -> None:
+    agree(logits, settings)
+
+
+@hypothesis_settings(max_examples=60)
+@given(
+    size=st.sampled_from([1500, 4096, 5000, 65_536]),
+    spread=st.sampled_from([0.0, 1e-6, 1e-3, 0.3, 1.0, 4.0, 30.0]),
+    steps=st.sampled_from([0, 3, 1000]),
+    noise=st.integers(0, 2**32 - 1),
+    settings=KEEPS,
+)
+def test_it_is_the_simple_definition_for_large_vocabularies(
+    size: int, spread: float, steps: int, noise: int, settings: SamplingSettings
+) -> None:
+    values = np.random.default_rng(noise).standard_normal(size)
+    if steps:  # many equals
+        values = np.round(values * steps) / steps
+    agree((values * spread).astype(np.float32), settings)
+
+
+@given(
+    weights=arrays(np.float32, st.integers(1, 900), elements=st.sampled_from([0, 1, 0.25])),
+    share=st.sampled_from([0.0, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True),
+)
+def test_only_tokens_with_weight_are_picked(weights: Logits, share: float) -> None:
+    weights[0] += weights.sum() == 0
+    place = pick(weights, share)
+    sums = np.cumsum(weights, dtype=np.float64)
+    assert weights[place] > 0
+    assert sums[place] - float(weights[place]) <= share * sums[-1] <= sums[place]
