@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,11 @@ from lambda_inference.errors import ModelCorrupt, ModelNotFound
 from lambda_inference.prompt import ChatTemplate
 from lambda_inference.tokenizer import BpeTokenizer, Tokenizer, WorldTokenizer
 
+_log = logging.getLogger(__name__)
 _WHOLE_FILE = 64 << 20  # bytes up to which a file is hashed whole
 _SAMPLES, _SAMPLE = 256, 4096  # places, and bytes at each, hashed of a larger one
 _TEMPLATE_KEY = "friend.template"  # JSON, as in config.json
+_JINJA_KEY = "tokenizer.chat_template"  # what other programs read
 _WEIGHTS = (".gguf", ".safetensors", ".pth")
 
 
@@ -198,18 +201,12 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
     from lambda_inference.gguf.reader import read_metadata
 
     kind, source = "general.architecture", "tokenizer.huggingface.json"
-    names = {kind, "general.name", _TEMPLATE_KEY, "tokenizer.ggml.model", source}
+    names = {kind, "general.name", _TEMPLATE_KEY, _JINJA_KEY, "tokenizer.ggml.model", source}
     metadata = read_metadata(path, names)
     architecture = metadata.get(kind)
     if architecture not in ("rwkv4", "rwkv7"):
         raise ModelCorrupt(f"{path} holds a model of kind {architecture!r}, not rwkv4 or rwkv7.")
-    try:
-        template = json.loads(str(metadata.get(_TEMPLATE_KEY, "{}")))
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{path} has a damaged chat template ({error}).") from error
-    if not isinstance(template, dict):
-        raise ModelCorrupt(f"{path} has a chat template that is not an object.")
-    chat = template_from(template, str(path))
+    chat = _gguf_template(path, metadata)
 
     def tokenizer() -> Tokenizer:
         bpe = metadata.get(source)
@@ -229,6 +226,30 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
         created=int(path.stat().st_mtime),
         tokenizer=tokenizer,
     )
+
+
+def _gguf_template(path: Path, metadata: Mapping[str, object]) -> ChatTemplate:
+    ours, jinja = metadata.get(_TEMPLATE_KEY), metadata.get(_JINJA_KEY)
+    if ours is None and isinstance(jinja, str):
+        from lambda_inference.jinja_labels import labels_of
+
+        found = labels_of(jinja)
+        if found is None:
+            found = ChatTemplate()
+            _log.warning(
+                "%s has a chat template that is not one of labels, so this server cannot follow "
+                "it; the model is talked to with %r and %r, and may answer strangely. Convert the "
+                "checkpoint with `friend model convert` and a config.json that has a template.",
+                path, found.user, found.assistant,
+            )  # fmt: skip
+        return found
+    try:
+        template = json.loads(str(ours or "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ModelCorrupt(f"{path} has a damaged chat template ({error}).") from error
+    if not isinstance(template, dict):
+        raise ModelCorrupt(f"{path} has a chat template that is not an object.")
+    return template_from(template, str(path))
 
 
 def _check_safetensors(path: Path) -> None:

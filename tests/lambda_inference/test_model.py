@@ -11,7 +11,9 @@ import pytest
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
 from lambda_inference.host import load_model
+from lambda_inference.jinja_labels import labels_of
 from lambda_inference.model import describe, fingerprint, shipped_model
+from lambda_inference.prompt import ChatTemplate
 from lambda_inference.settings import ModelSettings
 from tests.native.checkpoints import rwkv7, save
 
@@ -123,6 +125,48 @@ def test_a_model_file_that_is_none_says_so(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ModelCorrupt, match=r"x\.gguf"):
             describe(path)
+
+
+def test_a_file_of_somebody_else_is_described_by_its_jinja(
+    model_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = tmp_path / "foreign.gguf"
+    content = model_file.read_bytes().replace(b"friend.template", b"others.template")
+    foreign.write_bytes(content)
+    template = describe(foreign).template
+    assert (template.user, template.assistant, template.separator) == ("User:", "Friend:", "\n\n")
+    assert caplog.records == []
+    strange = tmp_path / "strange.gguf"
+    strange.write_bytes(content.replace(b"message['role'] ==", b"message['roll'] !="))
+    assert describe(strange).template == ChatTemplate()
+    assert "may answer strangely" in caplog.text
+
+
+WORLD = (
+    "{% for message in messages %}{% if message.role == 'system' %}System: {{ message.content }}"
+    '\n\n{% elif message.role == "user" -%}User: {{ message.content }}\n\n{% else %}'
+    "{% if message.role == 'assistant' %}{{ 'Assistant: ' + message.text + '\\n\\n' }}{% endif %}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+CHATML = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>"
+    "{% elif m.role == 'assistant' %}<|im_start|>assistant\n{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+def test_labels_are_found_in_jinja() -> None:
+    assert labels_of("rwkv-world") == ChatTemplate()
+    assert labels_of(WORLD) == ChatTemplate(system="System:")
+    assert labels_of(WORLD.replace("Assistant", "Little Bot")) == ChatTemplate(
+        assistant="Little Bot:", system="System:"
+    )
+
+
+@pytest.mark.parametrize(
+    "source", ["", CHATML, WORLD.replace("\n\n", "\n").replace("\\n\\n", ""), "{% if" * 5000]
+)
+def test_other_jinja_is_not_guessed_at(source: str) -> None:
+    assert labels_of(source) is None
 
 
 def test_a_missing_engine_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
