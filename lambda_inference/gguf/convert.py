@@ -201,7 +201,10 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary, template: ChatTemplate 
     if vocabulary.end is not None:
         writer.add_bos_token_id(vocabulary.end)
         writer.add_eos_token_id(vocabulary.end)
-        writer.add_eot_token_id(vocabulary.end)
+    turn_end = vocabulary.control(template.separator) if template is not None else None
+    if turn_end is not None or vocabulary.end is not None:
+        # Where other programs end a reply.
+        writer.add_eot_token_id(vocabulary.end if turn_end is None else turn_end)
     writer.add_add_bos_token(False)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)

@@ -33,6 +33,13 @@ class Vocabulary:
     merges: Sequence[str]
     end: int | None
 
+    def control(self, text: str) -> int | None:
+        """The special token that is this text, if there is one."""
+        for number, (token, kind) in enumerate(zip(self.tokens, self.types, strict=True)):
+            if kind == _CONTROL and token == text:
+                return number
+        return None
+
 
 def bpe_vocabulary(source: str, rows: int) -> Vocabulary:
     """From the text of a `tokenizer.json`, padded to the embedding's number of rows.

@@ -65,3 +65,49 @@ def test_llama_cpp_continues_with_the_same_text(quantization: str, tmp_path: Pat
     # Rounding differs where weights are quantized, so a near tie may fall the other way in time.
     same = LENGTH if quantization == "F32" else 8
     assert text[:same] == theirs["text"][:same]
+
+
+CHAT = """
+import json, sys
+from llama_cpp import Llama
+model = Llama(sys.argv[1], n_threads=1, n_ctx=512, verbose=False)
+for words in json.loads(sys.argv[2]):
+    messages = [{"role": "user", "content": words}]
+    reply = model.create_chat_completion(messages, temperature=0, max_tokens=60)["choices"][0]
+    tokens = model.tokenize((" " + words).encode(), add_bos=False, special=True)
+    print(json.dumps([reply["message"]["content"], reply["finish_reason"], tokens]))
+"""
+WORDS = ["hi friend", "what music do you like?", "it's 10 o'clock, isn't it?"]
+
+
+@pytest.mark.skipif(not LLAMA, reason="FRIEND_LLAMA_PYTHON is not set")
+def test_the_shipped_model_talks_in_llama_cpp() -> None:
+    """By the template, tokenizer and end of a turn that are in the file."""
+    from lambda_inference.model import describe, shipped_model
+    from lambda_inference.prompt import Message, PromptBuilder
+
+    path = shipped_model()
+    description = describe(path)
+    tokenizer = description.tokenizer()
+    builder = PromptBuilder(description.template, tokenizer)
+    assert LLAMA is not None
+    done = subprocess.run(
+        [LLAMA, "-c", CHAT, str(path), json.dumps(WORDS)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    engine = NativeEngine(path)
+    for words, line in zip(WORDS, done.stdout.splitlines(), strict=True):
+        theirs, reason, tokens = json.loads(line)
+        assert tokens == tokenizer.encode(f" {words}")
+        prompt = builder.build([Message("user", words)])
+        fed = [token for turn in (*prompt.turns, prompt.opening) for token in turn]
+        logits, state = engine.forward(fed, None)
+        ours: list[int] = []
+        while len(ours) < 60 and (token := int(logits.argmax())) not in builder.separator:
+            ours.append(token)
+            logits, state = engine.forward([token], state)
+        assert b"".join(map(tokenizer.token_bytes, ours)).decode() == theirs
+        assert reason == "stop"

@@ -82,6 +82,22 @@ def test_metadata_agrees_with_the_gguf_package(model_file: ModelFile) -> None:
     assert order.index("tokenizer.huggingface.json") < order.index("tokenizer.ggml.tokens")
 
 
+def test_a_file_may_be_converted_anew_while_it_is_in_use(tmp_path: Path) -> None:
+    """The new file takes the name; the old one lives on for whoever has it mapped."""
+    checkpoints.save_tokenizer(tmp_path, 300)
+    target = tmp_path / "m.gguf"
+    replies: list[np.ndarray] = []
+    for seed in (1, 2):
+        weights = checkpoints.rwkv7(layers=2, width=64, vocab=300, head=32, seed=seed)
+        checkpoints.save(weights, tmp_path / "model.safetensors")
+        before = NativeEngine(target, threads=1) if target.exists() else None
+        convert(tmp_path, target)
+        if before is not None:
+            assert np.array_equal(before.forward([1, 2, 3], None)[0], replies[0])
+        replies.append(NativeEngine(target, threads=1).forward([1, 2, 3], None)[0])
+    assert not np.array_equal(replies[0], replies[1])
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_both_kinds_of_checkpoints_convert_alike(suffix: str, tmp_path: Path) -> None:
     weights = checkpoints.rwkv7(layers=2, width=64, vocab=300, head=32)
@@ -170,6 +186,24 @@ def test_name_and_template_come_from_the_config(
     prompt = builder.build([Message(m["role"], m["content"], m.get("name")) for m in TALK])  # type: ignore[arg-type]
     tokens = [token for turn in (*prompt.turns, prompt.opening) for token in turn]
     assert b"".join(map(tokenizer.token_bytes, tokens)).decode() == text
+
+
+@pytest.mark.parametrize(("separator", "end"), [("\n\n", 2), ("\n", 0)])
+def test_a_turns_end_is_named_for_other_programs(separator: str, end: int, tmp_path: Path) -> None:
+    """As a special token, the separator prints as nothing there and would not end a reply."""
+    checkpoints.save_tokenizer(tmp_path, 300)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    entry = tokenizer["added_tokens"][0]
+    tokenizer["added_tokens"].append(entry | {"id": 2, "content": "\n\n"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    weights = checkpoints.rwkv7(layers=1, width=64, vocab=300, head=32)
+    checkpoints.save(weights, tmp_path / "model.safetensors")
+    template = {"user": "User:", "assistant": "Friend:", "separator": separator}
+    (tmp_path / "config.json").write_text(json.dumps({"template": template}))
+    convert(tmp_path, tmp_path / "m.gguf")
+    metadata = read_metadata(tmp_path / "m.gguf")
+    assert metadata["tokenizer.ggml.eot_token_id"] == end
+    assert metadata["tokenizer.ggml.eos_token_id"] == 0
 
 
 @pytest.mark.parametrize(
