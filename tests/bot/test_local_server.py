@@ -164,18 +164,22 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
-async def test_our_own_server_keeps_the_contract(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_our_own_server_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    command = serve_command(ModelSettings(file=tmp_path / "nothing.gguf"))
-    async with LocalServer(command) as server:
+    async with LocalServer(serve_command(ModelSettings())) as server:
         async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(f"{server.url}/healthz")
-        assert answer.status_code == 503
-        assert "nothing.gguf" in answer.text
+            answer = await client.get(f"{server.url}/v1/models")
+        assert answer.status_code == 200
         assert server.running
     assert not server.running
+
+
+async def test_a_missing_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    command = serve_command(ModelSettings(file=tmp_path / "nothing.gguf"))
+    with pytest.raises(ServerNotStarted, match=r"no model at .*nothing\.gguf"):
+        async with LocalServer(command):
+            pass
 
 
 def test_the_command_carries_the_settings(tmp_path: Path) -> None:
