@@ -1,4 +1,4 @@
-"""Rules for every test: no network but loopback, no settings or files of the person who runs them."""
+"""Rules for every test: no network but loopback, and nothing of the person who runs them."""
 
 from __future__ import annotations
 
