@@ -119,8 +119,10 @@ def test_failures_are_told_once_a_minute_and_counted(caplog: pytest.LogCaptureFi
             states.settle(10)
     assert states.failures == 10
     assert len(caplog.records) == 1
-    assert caplog.records[0].getMessage().startswith(
-        "the shared state store failed (1 times since last told): nobody there."
+    assert (
+        caplog.records[0]
+        .getMessage()
+        .startswith("the shared state store failed (1 times since last told): nobody there.")
     )
     assert caplog.records[0].exc_info is None
 
