@@ -107,9 +107,12 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerTool]:
     storage = Path(kept) if kept else tmp_path_factory.mktemp("storage")
     options = [f"--root={storage / 'images'}", f"--runroot={storage / 'run'}"]
     options += ["--storage-driver=overlay"] if os.geteuid() == 0 else []
-    options += [] if shutil.which("crun") else ["--runtime=runc"]
-    podman = ContainerTool("podman", tuple(options))
-    yield podman
+    options += ["--runtime=runc"] if shutil.which("runc") else []
+    scratch = storage / "tmp"  # also holds what `RUN --mount=type=cache` keeps
+    scratch.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(scratch))
+        yield ContainerTool("podman", tuple(options))
     if not kept:
         subprocess.run(
             ["podman", *options, "system", "reset", "--force"], capture_output=True, check=False
