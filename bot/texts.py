@@ -23,10 +23,10 @@ ABOUT = (
 
 DISTRESS = (
     "I'm really sorry you feel this way, and I'm glad you said it. I'm only a small program, so "
-    "please talk to a person now: if you are in danger, call your local emergency number. In the US "
-    "and Canada you can call or text 988; in the UK and Ireland call Samaritans on 116 123; "
-    "https://findahelpline.com lists free, confidential lines in other countries. You deserve help, "
-    "and people who understand this are there at any hour."
+    "please talk to a person now: if you are in danger, call your local emergency number. In the "
+    "US and Canada you can call or text 988; in the UK and Ireland call Samaritans on 116 123; "
+    "https://findahelpline.com lists free, confidential lines in other countries. You deserve "
+    "help, and people who understand this are there at any hour."
 )
 
 

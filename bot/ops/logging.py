@@ -23,8 +23,17 @@ from bot.settings import OpsSettings
 _WORDS_OF_PEOPLE = frozenset({"text", "content", "prompt", "reply_text", "messages", "turns"})
 """Keys under which an event may carry what somebody said; shown at DEBUG only."""
 _LOUD_LIBRARIES = (
-    "aiosqlite", "asyncio", "botocore", "discord", "httpcore", "httpx", "slack_bolt", "slack_sdk",
-    "sqlalchemy", "urllib3", "uvicorn.access",
+    "aiosqlite",
+    "asyncio",
+    "botocore",
+    "discord",
+    "httpcore",
+    "httpx",
+    "slack_bolt",
+    "slack_sdk",
+    "sqlalchemy",
+    "urllib3",
+    "uvicorn.access",
 )
 
 Tap = Callable[[EventDict], None]

@@ -25,38 +25,55 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._messages = Counter(
-            "friend_messages", "Messages received, by what became of them.",
-            ("platform", "outcome"), registry=self.registry,
+            "friend_messages",
+            "Messages received, by what became of them.",
+            ("platform", "outcome"),
+            registry=self.registry,
         )
         self._replies = Counter(
-            "friend_replies", "Replies, by how they ended.",
-            ("platform", "outcome"), registry=self.registry,
+            "friend_replies",
+            "Replies, by how they ended.",
+            ("platform", "outcome"),
+            registry=self.registry,
         )
         self._duplicates = Counter(
-            "friend_duplicates", "Messages that were delivered again and not answered again.",
-            ("platform",), registry=self.registry,
+            "friend_duplicates",
+            "Messages that were delivered again and not answered again.",
+            ("platform",),
+            registry=self.registry,
         )
         self._queue = self._histogram(
-            "friend_queue_seconds", "From a message's acceptance to the start of its reply.")
+            "friend_queue_seconds", "From a message's acceptance to the start of its reply."
+        )
         self._first_word = self._histogram(
-            "friend_first_word_seconds", "From a message's acceptance to the model's first word.")
+            "friend_first_word_seconds", "From a message's acceptance to the model's first word."
+        )
         self._reply = self._histogram(
-            "friend_reply_seconds", "From a message's acceptance to its whole reply posted.")
+            "friend_reply_seconds", "From a message's acceptance to its whole reply posted."
+        )
         self._model = Histogram(
-            "friend_model_seconds", "Time in the model server, as it says, by phase.",
-            ("platform", "phase"), buckets=_SECONDS, registry=self.registry,
+            "friend_model_seconds",
+            "Time in the model server, as it says, by phase.",
+            ("platform", "phase"),
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._depth = Gauge(
-            "friend_queue_depth", "Messages that wait for a reply or are being answered.",
+            "friend_queue_depth",
+            "Messages that wait for a reply or are being answered.",
             registry=self.registry,
         )
         self._connected = Gauge(
-            "friend_platform_connected", "1 while friend can hear the platform.",
-            ("platform",), registry=self.registry,
+            "friend_platform_connected",
+            "1 while friend can hear the platform.",
+            ("platform",),
+            registry=self.registry,
         )
         self._restarts = Counter(
-            "friend_platform_restarts", "Times a platform was started again after it ended.",
-            ("platform",), registry=self.registry,
+            "friend_platform_restarts",
+            "Times a platform was started again after it ended.",
+            ("platform",),
+            registry=self.registry,
         )
 
     def received(self, platform: str, outcome: str) -> None:

@@ -120,4 +120,3 @@ class Exchange:
                 await self._store.finish(reply.key, [f"{reply.key}-0"])
             else:
                 await self._store.close_reply(reply.key, ReplyState.CANCELLED)
-

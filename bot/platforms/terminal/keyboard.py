@@ -104,9 +104,7 @@ class _Commands(Completer):
         typed = document.text_before_cursor
         if document.text == typed:
             for command in _offers(typed):
-                yield Completion(
-                    command, start_position=-len(typed), display_meta=command.meaning
-                )
+                yield Completion(command, start_position=-len(typed), display_meta=command.meaning)
 
 
 def _offers(typed: str) -> Iterator[SlashCommand]:

@@ -139,5 +139,3 @@ class TerminalOutlet:
 
     async def withdraw(self) -> None:
         """Nothing to do: what has been read stays on the screen, marked as stopped."""
-
-

@@ -88,8 +88,12 @@ class Screen:
         name = "dots" if self._unicode else "line"
         waiting = _Waiting(self.label.friend, Spinner(name, style="dim"), what, self.console)
         self._live = Live(
-            get_renderable=waiting.look, console=self.console, transient=True,
-            refresh_per_second=12, redirect_stdout=False, redirect_stderr=False,
+            get_renderable=waiting.look,
+            console=self.console,
+            transient=True,
+            refresh_per_second=12,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._live.start()
         try:
@@ -99,9 +103,7 @@ class Screen:
 
     def show(self, text: str) -> bool:
         """See `View`."""
-        stream = self._stream or WrappedStream(
-            width=self.console.width, indent=self.label.width
-        )
+        stream = self._stream or WrappedStream(width=self.console.width, indent=self.label.width)
         if more := stream.grow(text):
             if self._stream is None:
                 self._start_saying(stream)
@@ -193,6 +195,4 @@ class _Waiting:
         if words == texts.THINKING and waited > _LONG_SECONDS:
             words = f"{texts.THINKING_LONG} · {waited:.0f} s"
         spun = frame if isinstance(frame, Text) else Text("")
-        return Text.assemble(
-            (self._label, FRIEND_STYLE), spun, (f" {words}", "dim"), no_wrap=True
-        )
+        return Text.assemble((self._label, FRIEND_STYLE), spun, (f" {words}", "dim"), no_wrap=True)

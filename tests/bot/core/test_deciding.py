@@ -50,9 +50,7 @@ def test_no_interjection_above_the_probability() -> None:
 
 
 def hears(message: IncomingMessage, settings: AccessSettings) -> bool:
-    return permitted(
-        message.conversation, message.author.id, settings, is_direct=message.is_direct
-    )
+    return permitted(message.conversation, message.author.id, settings, is_direct=message.is_direct)
 
 
 @pytest.mark.parametrize(

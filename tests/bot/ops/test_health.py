@@ -57,8 +57,9 @@ async def test_metrics_count_messages_replies_and_times() -> None:
     metrics.received("discord", "queued")
     metrics.received("discord", "duplicate")
     metrics.received("discord", "store failed")
-    times = ReplyTimes(started=0.1, first_word=0.4, words=1.5, posted=1.6,
-                       model=Timings(10, 20, 300, 1000))
+    times = ReplyTimes(
+        started=0.1, first_word=0.4, words=1.5, posted=1.6, model=Timings(10, 20, 300, 1000)
+    )
     metrics.replied("discord", "answered", times)
     metrics.replied("discord", "apologised", ReplyTimes(started=0.2, posted=9.0))
     metrics.restarted("discord")

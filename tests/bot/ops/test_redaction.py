@@ -34,8 +34,10 @@ def test_shapes_of_tokens_are_masked(secret: str) -> None:
     [
         ("postgresql+asyncpg://ada:hunter22@db/friend", "postgresql+asyncpg://[secret]@db/friend"),
         ("Authorization: Bearer abc.def-ghi_jkl", "Authorization: Bearer [secret]"),
-        ("wss://wss.slack.com/link/?ticket=abc-def&app_id=1",
-         "wss://wss.slack.com/link/?ticket=[secret]&app_id=1"),
+        (
+            "wss://wss.slack.com/link/?ticket=abc-def&app_id=1",
+            "wss://wss.slack.com/link/?ticket=[secret]&app_id=1",
+        ),
     ],
 )
 def test_only_the_secret_part_is_masked(text: str, kept: str) -> None:
@@ -56,16 +58,24 @@ def test_a_secret_within_a_longer_one_leaves_no_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["model.failed", "2026-11-23T17:29:03.951111Z", "https://example.org/a:b@c", "a@b.c",
-             "the model's file is torn at byte 1234567890123456789012345678", "bearer of news"],
+    "text",
+    [
+        "model.failed",
+        "2026-11-23T17:29:03.951111Z",
+        "https://example.org/a:b@c",
+        "a@b.c",
+        "the model's file is torn at byte 1234567890123456789012345678",
+        "bearer of news",
+    ],
 )
 def test_ordinary_words_stay(text: str) -> None:
     assert Redactor().text(text) == text
 
 
 def test_objects_are_masked_too() -> None:
-    shown = Redactor(["hunter22"])(None, "", {"event": "x", "error": ValueError("hunter22"),
-                                             "raw": b"hunter22"})
+    shown = Redactor(["hunter22"])(
+        None, "", {"event": "x", "error": ValueError("hunter22"), "raw": b"hunter22"}
+    )
     assert "hunter22" not in str(shown)
 
 

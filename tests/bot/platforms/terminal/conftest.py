@@ -56,7 +56,10 @@ def sit_down(settings: Settings) -> SitDown:
         outcomes = Outcomes()
         async with open_bot(for_one_person(settings), [platform], observer=outcomes) as bot:
             exchange = Exchange(
-                friend=bot.friend, queues=bot.queues, store=bot.store, platform=platform,
+                friend=bot.friend,
+                queues=bot.queues,
+                store=bot.store,
+                platform=platform,
                 outcomes=outcomes,
             )
             yield Desk(bot, exchange, platform)

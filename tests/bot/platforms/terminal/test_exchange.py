@@ -51,8 +51,9 @@ async def test_words_show_as_they_come(sit_down: SitDown, model: FakeModel) -> N
         await desk.exchange.ask("count")
     assert view.seen[0] == "one"
     assert view.seen[-1] == "one two three"
-    assert all(later.startswith(earlier) for earlier, later in zip(view.seen, view.seen[1:],
-                                                                  strict=False))
+    assert all(
+        later.startswith(earlier) for earlier, later in zip(view.seen, view.seen[1:], strict=False)
+    )
 
 
 async def test_reset_starts_afresh(sit_down: SitDown, model: FakeModel) -> None:

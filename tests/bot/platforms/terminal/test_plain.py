@@ -119,8 +119,16 @@ async def test_reading_lines(chunks: list[bytes], lines: list[str]) -> None:
 
 async def _run_chat(model: FakeModel, text: str, **kwargs: object) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error::ResourceWarning", "-m", "friend", "chat", cwd=ROOT,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        sys.executable,
+        "-W",
+        "error::ResourceWarning",
+        "-m",
+        "friend",
+        "chat",
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     out, err = await process.communicate(text.encode())
     assert process.returncode is not None
@@ -151,7 +159,11 @@ async def test_the_command_with_a_reader_that_leaves(model: FakeModel) -> None:
     model.reply_with("x" * 70_000)
     command = f"yes hi | head -50 | {sys.executable} -m friend chat | head -c 10"
     process = await asyncio.create_subprocess_exec(
-        "bash", "-c", f"set -o pipefail; {command}", cwd=ROOT, stdout=subprocess.PIPE,
+        "bash",
+        "-c",
+        f"set -o pipefail; {command}",
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     out, err = await process.communicate()

@@ -76,7 +76,10 @@ async def _window(
     async with sit_down(screen) as desk:
         with create_pipe_input() as keys:
             keyboard = Keyboard(
-                label=screen.label.you, toolbar=lambda: "", history_file=typed, keys=keys,
+                label=screen.label.you,
+                toolbar=lambda: "",
+                history_file=typed,
+                keys=keys,
                 screen=DummyOutput(),
             )
             window = ChatWindow(
@@ -221,8 +224,10 @@ def _turn(number: int, role: Role, text: str) -> Turn:
 def test_the_end_of_the_last_conversation_is_shown() -> None:
     screen, file = _screen()
     turns = [
-        _turn(1, Role.USER, "long ago"), _turn(2, Role.FRIEND, "old reply"),
-        _turn(3, Role.USER, "recent"), _turn(4, Role.FRIEND, "x" * 500),
+        _turn(1, Role.USER, "long ago"),
+        _turn(2, Role.FRIEND, "old reply"),
+        _turn(3, Role.USER, "recent"),
+        _turn(4, Role.FRIEND, "x" * 500),
         _turn(5, Role.USER, "unanswered [bold]"),
     ]
     screen.earlier(turns)
@@ -279,8 +284,16 @@ class RealTerminal:
 async def _real_terminal(*arguments: str) -> AsyncIterator[RealTerminal]:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "friend", "chat", *arguments, cwd=ROOT, stdin=theirs,
-        stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
+        sys.executable,
+        "-m",
+        "friend",
+        "chat",
+        *arguments,
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
     )
     terminal = RealTerminal(ours, process)
