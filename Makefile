@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help chat serve test lint check-native image image-test format docs clean
+.PHONY: help chat serve test lint check-native image image-test bench-peers format docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -42,6 +42,11 @@ image: ## Build the images bot and lambda; IMAGES, BASE_IMAGE, MODEL_FILE, PLATF
 image-test: $(VENV)/.ready-dev ## Build both images and run them as Lambda and compose do
 	FRIEND_IMAGE_TEST=1 IMAGE_BASE=$(BASE_IMAGE) IMAGE_MODEL=$(MODEL_FILE) \
 		$(BIN)/python -m pytest -v -s --durations=5 tests/deploy/test_image.py
+
+bench-peers: $(VENV)/.ready-dev ## The engine beside llama.cpp and the rwkv package, in one run
+	test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python
+	$(BIN)/friend bench engine --peer-python build/peers/bin/python
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
