@@ -22,7 +22,7 @@ serve: $(VENV)/.ready ## Run the model server on this machine
 	@$(BIN)/friend serve
 
 test: $(VENV)/.ready-dev ## Run every test
-	$(PYTEST) -q
+	$(PYTEST) -q --numprocesses 4 --dist worksteal
 
 lint: $(VENV)/.ready-dev ## Style, types, import borders, dependencies
 	$(BIN)/ruff check .
