@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -356,9 +358,8 @@ async def test_what_was_owed_is_answered_after_a_restart(tmp_path: Path, model: 
 
 
 async def test_history_down_is_said(on_stage: Scene, tmp_path: Path) -> None:
-    await on_stage.store.close()
-    (tmp_path / "history.sqlite3").unlink()
-    (tmp_path / "history.sqlite3").mkdir()
+    with closing(sqlite3.connect(tmp_path / "history.sqlite3")) as damaged:
+        damaged.execute("DROP TABLE turns")
     await on_stage.say("hello")
     await on_stage.quiet()
     assert on_stage.stage.texts() == [texts.HISTORY_DOWN]

@@ -315,7 +315,7 @@ async def _real_terminal(*arguments: str) -> AsyncIterator[RealTerminal]:
 @pytest.mark.usefixtures("settings")
 async def test_the_command_on_a_real_terminal() -> None:
     async with _real_terminal("--session", "work") as terminal:
-        await terminal.sees("fake-model · session work · history in ~/.local/share/friend/history")
+        await terminal.sees("fake-model at 127.0.0.1 · session work · history in")
         terminal.press(b"hi there\r")
         await terminal.sees("friend › I heard: hi there")
         terminal.press(b"\x04")
