@@ -7,6 +7,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${1:-$(mktemp -d)}
 shift || true
 python=$(command -v "${PYTHON:-python3}")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")  # cmake takes no relative one
 
 cmake -S "$root" -B "$build/kernels" -DFRIEND_KERNEL_TEST=ON -DFRIEND_SANITIZE=ON \
   -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
