@@ -26,6 +26,7 @@ from benchmarks.synthetic import SIZES, write_checkpoint, write_model
 from lambda_inference import _native
 from lambda_inference.engine.native import NativeEngine
 
+ENGINES = ("friend", "llama.cpp", "rwkv fp32", "rwkv bf16")
 _ROOT = Path(__file__).parents[1]
 _BANDWIDTH_BYTES = 512 << 20
 _TIMEOUT = 900  # seconds a measurement
@@ -55,6 +56,7 @@ def measure(
     *,
     formats: Sequence[str] = ("Q8_0", "Q4_0"),
     threads: Sequence[int] = (1, 2),
+    engines: Sequence[str] = ENGINES,
     peer_python: str | None = None,
     folder: Path | None = None,
 ) -> Iterator[Row]:
@@ -63,6 +65,8 @@ def measure(
         place = folder or Path(temporary)
         for size in sizes:
             for file, label, engine, python in _contestants(size, formats, place, peer_python):
+                if engine not in engines:
+                    continue
                 for count in threads:
                     yield _row(size, label, engine, python, file, count)
                 if folder is None and file.suffix == ".pth":
@@ -159,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", default=",".join(SIZES), help="comma-separated")
     parser.add_argument("--formats", default="Q8_0,Q4_0", help="comma-separated")
     parser.add_argument("--threads", default="1,2", help="comma-separated")
+    parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated")
     parser.add_argument("--peer-python", help="interpreter with llama-cpp-python")
     parser.add_argument("--folder", type=Path, help="keep the model files here")
     options = parser.parse_args(arguments)
@@ -167,11 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.sizes.split(","),
         formats=options.formats.split(","),
         threads=[int(count) for count in options.threads.split(",")],
+        engines=options.engines.split(","),
         peer_python=options.peer_python,
         folder=options.folder,
     ):
         rows.append(row)
-        print(f"{row.size} {row.format} {row.engine} {row.threads}T done", file=sys.stderr)
+        print(json.dumps(asdict(row)), file=sys.stderr)
     print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
 
 

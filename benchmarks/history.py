@@ -59,7 +59,8 @@ async def measure(model: Path | None, threads: int, *, cached: bool) -> dict[int
     """Milliseconds to the first word by number of turns, medians of a few."""
     command = serve_command(ModelSettings.model_construct(file=model, threads=threads))
     megabytes = "1024" if cached else "0"
-    command = ["env", f"FRIEND_SERVER_STATE_CACHE_MB={megabytes}", *command]
+    limits = (f"FRIEND_SERVER_STATE_CACHE_MB={megabytes}", "FRIEND_SERVER_MAX_PROMPT_TOKENS=20000")
+    command = ["env", *limits, *command]
     found: dict[int, float] = {}
     async with LocalServer(command) as server:
         settings = ClientSettings(
