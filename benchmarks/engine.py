@@ -156,6 +156,42 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Decoding speed as bars, a panel a model."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    sizes = list(dict.fromkeys(row.size for row in rows))
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(5 * len(sizes), 4.2), layout="constrained", squeeze=False
+    )
+    for panel, size in zip(panels[0], sizes, strict=True):
+        here = [row for row in rows if row.size == size]
+        names = list(dict.fromkeys(f"{row.engine} {row.format}" for row in here))
+        counts = sorted({row.threads for row in here})
+        for place, count in enumerate(counts):
+            speeds = {
+                f"{row.engine} {row.format}": row.decode_tokens_s
+                for row in here if row.threads == count
+            }  # fmt: skip
+            height = 0.8 / len(counts)
+            panel.barh(
+                [at + (place - (len(counts) - 1) / 2) * height for at in range(len(names))],
+                [speeds.get(name, 0.0) for name in names],
+                height=height,
+                label=f"{count} thread{'s' if count > 1 else ''}",
+            )
+        panel.set_yticks(range(len(names)), names)
+        panel.invert_yaxis()
+        panel.set_title(size)
+        panel.set_xlabel("decoded tokens a second")
+        panel.grid(axis="x", alpha=0.3)
+        panel.legend()
+    figure.savefig(path, dpi=120)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -164,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--formats", default="Q8_0,Q4_0", help="comma-separated")
     parser.add_argument("--threads", default="1,2", help="comma-separated")
     parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated")
+    parser.add_argument("--plot", type=Path, help="write a PNG of the decoding speeds")
     parser.add_argument("--peer-python", help="interpreter with llama-cpp-python")
     parser.add_argument("--folder", type=Path, help="keep the model files here")
     options = parser.parse_args(arguments)
@@ -178,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         rows.append(row)
         print(json.dumps(asdict(row)), file=sys.stderr)
+    if options.plot is not None:
+        plot(rows, options.plot)
     print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
 
 
