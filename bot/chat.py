@@ -7,12 +7,12 @@ import getpass
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -46,19 +46,36 @@ def run_chat(settings: Settings, *, session: str = "default") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a reply may have what the terminal has not
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    talk = _in_window if on_screen else _in_pipe
     try:
-        return asyncio.run((_in_window if on_screen else _in_pipe)(settings, session))
+        return asyncio.run(_until_told(talk(settings, session)))
     except BrokenPipeError:
         # Whoever read our output has left; spare the interpreter another try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _leave(number: int, _: FrameType | None) -> NoReturn:
-    """Unwind, so that the terminal is left as it was found; the status is the shell's custom."""
-    sys.exit(128 + number)
+async def _until_told(talk: Coroutine[Any, Any, int]) -> int:
+    """Talk until a signal says to leave, and unwind, so that the terminal is as it was found.
+
+    The signal cancels the talk rather than raise wherever the program happens to be; the status
+    is the shell's custom.
+    """
+    loop, told = asyncio.get_running_loop(), list[int]()
+    talking = asyncio.ensure_future(talk)
+
+    def leave(number: int) -> None:
+        told.append(number)
+        talking.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, leave, number)
+    try:
+        return await talking
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return 128 + told[0]
 
 
 def for_one_person(settings: Settings) -> Settings:
