@@ -30,7 +30,7 @@ MAX_RATE_LIMIT_SECONDS = 60.0
 NOT_REPEATABLE = frozenset({"chat.postMessage", "chat.startStream", "chat.appendStream"})
 """Done twice, these are seen twice; whoever calls them looks first (see `posted.py`)."""
 
-COURTESY = frozenset({"chat.startStream", "chat.appendStream", "assistant.threads.setStatus"})
+COURTESY = frozenset({"chat.startStream", "chat.appendStream"})
 """Worth nothing when late: these are not repeated after a rate limit."""
 
 
@@ -112,6 +112,17 @@ def web_client(token: str, *, api_url: str) -> AsyncWebClient:
             ServerErrorRetry(max_retry_count=RETRIES),
             ConnectionErrorRetry(max_retry_count=RETRIES),
         ],
+    )
+
+
+def single_try(client: AsyncWebClient) -> AsyncWebClient:
+    """The same client, on the same connections, that repeats nothing by itself."""
+    return AsyncWebClient(
+        token=client.token,
+        base_url=client.base_url,
+        timeout=client.timeout,
+        session=client.session,
+        retry_handlers=[],
     )
 
 

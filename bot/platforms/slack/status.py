@@ -3,6 +3,9 @@
 Slack drops it after two minutes and at any post of friend's in the thread. Set after that post, it
 would stay, and the reader could not write: so before a post the line is settled, which means that
 no call that sets it is under way or will be made.
+
+A reply waits for that, so the line is set by a single try: late, it is worth nothing. Clearing it
+has the client's retries.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.platforms.slack import texts
 from bot.platforms.slack.address import Address
+from bot.platforms.slack.client import single_try
 from bot.platforms.slack.failures import CALL_ERRORS
 
 _log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 90.0
 CALL_SECONDS = 5.0
+"""Longest wait for one change of the line."""
 
 
 class StatusLine:
@@ -39,7 +44,10 @@ class StatusLine:
             self._task = asyncio.create_task(self._keep())
 
     async def settle(self) -> None:
-        """Return once the line will not be set any more; to be awaited before a post."""
+        """Return once the line will not be set any more; to be awaited before a post.
+
+        That takes `CALL_SECONDS` at most.
+        """
         self._settling.set()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -67,9 +75,10 @@ class StatusLine:
                 continue
 
     async def _set(self, status: str) -> bool:
+        client = single_try(self._client) if status else self._client
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                await self._client.assistant_threads_setStatus(
+                await client.assistant_threads_setStatus(
                     channel_id=self._address.channel,
                     thread_ts=self._address.thread_ts,
                     status=status,

@@ -54,10 +54,14 @@ async def test_thinking_line_shows_until_the_words_come(
     assert slack.statuses.stuck == slack.statuses.late == []
 
 
-@pytest.mark.parametrize("fault", ["slow", "hang", "lost", "refused"])
+@pytest.mark.parametrize(
+    "fault",
+    ["slow", "hang", "lost", "lost again", "reset", "broken", "ratelimited", "refused"],
+)
 async def test_thinking_line_never_stays_or_comes_late(
     stage: Stage, general: Channel, alice: User, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does it hold the reply up: it is set by a single try, and only clearing is repeated."""
     slack = stage.slack
     method = "assistant.threads.setStatus"
     if fault == "slow":
@@ -65,8 +69,14 @@ async def test_thinking_line_never_stays_or_comes_late(
     elif fault == "hang":
         monkeypatch.setattr("bot.platforms.slack.status.CALL_SECONDS", 0.3)
         slack.faults.next(method, hang=1.0)
-    elif fault == "lost":
-        slack.faults.next(method, lost=True, times=4)
+    elif fault.startswith("lost"):
+        slack.faults.next(method, lost=True, times=1 + fault.count("again"))
+    elif fault == "reset":
+        slack.faults.next(method, reset=True)
+    elif fault == "broken":
+        slack.faults.next(method, html=503)
+    elif fault == "ratelimited":
+        slack.faults.next(method, status=429, retry_after=1)
     else:
         slack.faults.next(method, ok_false="channel_type_not_supported")
     async with stage.bot():
@@ -74,6 +84,9 @@ async def test_thinking_line_never_stays_or_comes_late(
         assert (await slack.wait_for_message(general)).text == "I heard: hi"
         await slack.wait_quiet(0.5)
     assert slack.statuses.stuck == slack.statuses.late == []
+    assert slack.faults.pending == 0
+    tries = [call.arguments["status"] for call in slack.calls(method)]
+    assert tries.count(texts.STATUS) == 1
 
 
 async def test_refused_stream_becomes_a_post(stage: Stage, general: Channel, alice: User) -> None:
