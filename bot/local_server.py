@@ -38,6 +38,8 @@ def serve_command(settings: ModelSettings) -> list[str]:
     command += ["--announce", "--exit-with-stdin"]
     if settings.file is not None:
         command += ["--model", str(settings.file)]
+    if settings.state is not None:
+        command += ["--state", str(settings.state)]
     if settings.threads:
         command += ["--threads", str(settings.threads)]
     return command

@@ -54,13 +54,24 @@ class ModelSettings(Section):
     name: str = Field(
         "friend",
         min_length=1,
-        description=("Model name sent with each request; our own server takes any."),
+        description=(
+            "Model name sent with each request; our own server takes any, and after a colon the "
+            "name of a learnt state."
+        ),
     )
     file: Path | None = Field(
         None,
         description=(
             "Model file or folder for the server that friend starts itself. "
             "Empty: the model in the package."
+        ),
+    )
+    state: Path | None = Field(
+        None,
+        description=(
+            "Learnt initial state (from state tuning) that conversations start from, for the "
+            "server that friend starts itself; or a folder of them: each is then a model of its "
+            "own, and FRIEND_MODEL_NAME chooses, as in `friend:pirate`."
         ),
     )
     threads: int = Field(

@@ -169,15 +169,17 @@ class StateTuned(nn.Module):
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Names a model by its weights: SHA-256, in hexadecimal, of names, shapes and values.
 
-    Values count as float16, little-endian, which is how models are exported: the checkpoint of a
-    run and the model folder made from it are one model.
+    Shapes count without ones, and values as float16, little-endian, which is how models are
+    exported: the checkpoint of a run and the model folder made from it are one model. Model files
+    carry the same (`lambda_inference.gguf.checkpoint.fingerprint`), however they store the weights.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
         if name.startswith(_UNUSED):
             continue
         weight = weights[name].detach().to("cpu", torch.float16).contiguous()
-        digest.update(f"{name} {list(weight.shape)}\n".encode())
+        lengths = [length for length in weight.shape if length != 1]
+        digest.update(f"{name} {lengths}\n".encode())
         digest.update(weight.numpy().astype("<f2", copy=False).data)
     return digest.hexdigest()
 

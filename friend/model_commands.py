@@ -58,14 +58,18 @@ def convert(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="A .gguf file.")],
+    file: Annotated[Path, typer.Argument(help="A .gguf file, or a learnt initial state.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Say what a model file holds and whether it runs here."""
-    from friend.model_summary import show, summarize
+    """Say what a model file holds and whether it runs here.
 
-    summary = summarize(file, tensors=tensors)
+    Of a learnt initial state: what it was learnt with, and whether it fits the model in use.
+    """
+    from friend.model_summary import show, summarize, summarize_state
+    from lambda_inference.learnt_state import is_learnt_state
+
+    summary = summarize_state(file) if is_learnt_state(file) else summarize(file, tensors=tensors)
     if json:
         import json as json_package
 

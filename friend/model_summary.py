@@ -63,17 +63,60 @@ def summarize(path: Path, *, tensors: bool = False) -> dict[str, Any]:
     return summary
 
 
+def summarize_state(path: Path) -> dict[str, Any]:
+    """The facts about a learnt initial state, ready for JSON.
+
+    `fits` is True, or the sentence that says why it does not fit the model in use: that of
+    FRIEND_MODEL_FILE, else the one in the package.
+
+    Raises:
+        ModelCorrupt: damaged.
+    """
+    from lambda_inference.errors import ModelError
+    from lambda_inference.learnt_state import LearntState, identity_of
+    from lambda_inference.model import describe
+    from lambda_inference.settings import ModelSettings, model_path
+
+    state = LearntState(path)
+    identity = state.identity
+    fits: bool | str = True
+    try:
+        model = describe(model_path(ModelSettings.from_environment()))
+        identity.refuse_foreign(path, identity_of(model.weights))
+    except ModelError as error:
+        fits = str(error)
+    values = sum(part.size for layer in state.layers() for part in layer.values())
+    return {
+        "file": str(path),
+        "kind": "learnt initial state",
+        "architecture": identity.architecture,
+        "layers": identity.layers,
+        "width": identity.width,
+        "head_size": identity.head_size or None,
+        "values": values,
+        "bytes": path.stat().st_size,
+        "fingerprint": identity.fingerprint or None,
+        "fits": fits,
+    }
+
+
 def show(summary: dict[str, Any]) -> None:
     """Print a summary as tables."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
+    if "fits" in summary:
+        _show_facts(
+            {
+                "file": f"{summary['file']} ({summary['bytes'] / 1e3:.1f} kB)",
+                "kind": summary["kind"],
+                "architecture": summary["architecture"],
+                "layers": summary["layers"],
+                "width": summary["width"],
+                "head size": summary["head_size"],
+                "values": f"{summary['values']:,}",
+                "learnt with": f"checkpoint {str(summary['fingerprint'])[:12]}",
+                "fits here": "yes" if summary["fits"] is True else f"no: {summary['fits']}",
+            }
+        )
+        return
     template = summary["template"]
     rows = {
         "name": summary["name"],
@@ -90,19 +133,38 @@ def show(summary: dict[str, Any]) -> None:
         else ", ".join(f"{key} {value!r}" for key, value in template.items() if value is not None),
         "runs here": "yes" if summary["runs"] is True else f"no: {summary['runs']}",
     }
+    _show_facts(rows)
+    if "tensors" in summary:
+        _show_tensors(summary["tensors"])
+
+
+def _show_facts(rows: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
     for name, value in rows.items():
         facts.add_row(name, Text("-" if value is None else str(value)))
-    console.print(facts)
-    if "tensors" not in summary:
-        return
+    Console().print(facts)
+
+
+def _show_tensors(tensors: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE, pad_edge=False)
     for name in ("tensor", "type", "shape", "bytes"):
         table.add_column(name, justify="left" if name == "tensor" else "right", no_wrap=True)
-    for tensor in summary["tensors"]:
+    for tensor in tensors:
         shape = " x ".join(str(length) for length in tensor["shape"])
         size = "?" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
         table.add_row(Text(tensor["name"]), tensor["type"], shape, size)
-    console.print(table)
+    Console().print(table)
 
 
 def _millions(count: int) -> str:

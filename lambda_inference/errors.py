@@ -5,7 +5,8 @@ InferenceError
 ├── ModelError               the model cannot be served
 │   ├── ModelNotFound        nothing there
 │   ├── ModelCorrupt         there, but truncated, foreign or inconsistent
-│   └── EngineUnavailable    the engine for this kind of file is not installed
+│   ├── EngineUnavailable    the engine for this kind of file is not installed
+│   └── StateForeign         a learnt state that was learnt with another model
 ├── StateCorrupt             serialized engine state that this model cannot use
 ├── StateStoreFailed         the store that servers share states through does not work
 └── RequestError             an answer other than 200, in OpenAI's error envelope
@@ -47,6 +48,10 @@ class ModelCorrupt(ModelError):
 
 class EngineUnavailable(ModelError):
     """The engine that this model needs is not installed."""
+
+
+class StateForeign(ModelError):
+    """A learnt initial state that was learnt with another model."""
 
 
 class StateCorrupt(InferenceError):

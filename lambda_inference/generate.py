@@ -113,13 +113,18 @@ class Generator:
         cache: StateCache,
         *,
         key: str,
+        start: State | None = None,
     ) -> None:
-        """`key` names the weights and the engine in the state cache."""
+        """`key` names the weights, the engine and the start in the state cache.
+
+        `start` is the state before the first token; None is the empty one.
+        """
         self._engine = engine
         self._tokenizer = tokenizer
         self._prompts = prompts
         self._cache = cache
         self._key = key
+        self._start = start
 
     def generate(
         self,
@@ -212,6 +217,8 @@ class Generator:
         turns = request.prompt.turns
         keys = prefix_keys(self._key, turns)
         known, state = self._cache.longest(keys)
+        if not known:
+            state = self._start
         usage.cached_tokens = sum(map(len, turns[:known]))
         waiting: list[int] = []
         for place in range(known, len(turns)):

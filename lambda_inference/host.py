@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lambda_inference.errors import InferenceError, ModelUnavailable
+from lambda_inference.errors import InferenceError, ModelUnavailable, NotFound
 from lambda_inference.settings import ModelSettings, ServerSettings, model_path
 
 if TYPE_CHECKING:
     from lambda_inference.engine import Engine
     from lambda_inference.generate import Generator
+    from lambda_inference.learnt_state import LearntState
     from lambda_inference.model import ModelDescription
     from lambda_inference.prompt import PromptBuilder
     from lambda_inference.shared_states import StateStore
@@ -31,6 +34,28 @@ class LoadedModel:
     engine: Engine
     prompts: PromptBuilder
     generator: Generator
+    personas: Mapping[str, LoadedModel] = field(default_factory=dict)
+    """The same weights with other starts, by name."""
+
+    def named(self, model: str) -> LoadedModel:
+        """The persona that a request's `model` names after a colon, else this one.
+
+        Any other name means this model, because clients insist on names of their own.
+
+        Raises:
+            NotFound: there are personas, and none of that name.
+        """
+        before, _, name = model.rpartition(":")
+        if not before or not self.personas or model == self.description.id:
+            return self
+        if name not in self.personas:
+            raise no_such_model(model, [one.id for one in self.descriptions])
+        return self.personas[name]
+
+    @property
+    def descriptions(self) -> list[ModelDescription]:
+        """Of this model and its personas."""
+        return [self.description, *(one.description for one in self.personas.values())]
 
 
 def host_for(server: ServerSettings, model: ModelSettings) -> ModelHost:
@@ -142,13 +167,40 @@ class ModelHost:
             _log.info("model %s loaded in %.2f s", self._model.description.id, self.load_seconds)
 
 
+def no_such_model(name: str, here: Iterable[str]) -> NotFound:
+    """The refusal of a request for the model `name`, where there are others."""
+    known = ", ".join(map(repr, here))
+    return NotFound(
+        f"There is no model {name[:100]!r} here; this server has {known}.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def check_states(settings: ModelSettings, description: ModelDescription) -> dict[str, LearntState]:
+    """The learnt states that the settings name, if they fit the model; see `open_states`.
+
+    Raises:
+        ModelError: missing, corrupt, or learnt with another model.
+    """
+    if not settings.state:
+        return {}
+    from lambda_inference.learnt_state import identity_of, open_states
+
+    states = open_states(Path(settings.state).expanduser())
+    model = identity_of(description.weights)
+    for state in states.values():
+        state.identity.refuse_foreign(state.path, model)
+    return states
+
+
 def load_model(
     settings: ModelSettings, *, state_cache_bytes: int, state_store: OpenStore | None = None
 ) -> LoadedModel:
     """Open the model that the settings name.
 
     Raises:
-        ModelError: missing, corrupt, or no engine for it.
+        ModelError: missing, corrupt, or no engine for it; or a learnt state does not fit it.
         SettingsError: the store for states cannot be what the settings say.
     """
     from lambda_inference.engine import load_engine
@@ -161,6 +213,10 @@ def load_model(
 
     store = None if state_store is None else state_store()
     description = describe(model_path(settings), name=settings.name)
+    states = check_states(settings, description)
+    base, _, name = description.id.rpartition(":")
+    if name and name in states:  # a bot and its server share FRIEND_MODEL_NAME
+        description = replace(description, id=base)
     tokenizer = description.tokenizer()
     engine = load_engine(
         description.weights,
@@ -177,5 +233,22 @@ def load_model(
     shared = None if store is None else SharedStates(store, engine.state_from_bytes)
     cache = StateCache(state_cache_bytes, shared=shared)
     key = f"{description.fingerprint}:{type(engine).__name__}"
+
+    def started(state: LearntState, name: str) -> LoadedModel:
+        start = engine.state_from_layers(state.layers())
+        digest = hashlib.blake2b(start.to_bytes(), digest_size=20).hexdigest()
+        about = replace(
+            description,
+            id=f"{description.id}:{name}" if name else description.id,
+            created=int(state.path.stat().st_mtime),
+            state=digest,
+        )
+        own_key = f"{key}:{digest}"
+        generator = Generator(engine, tokenizer, prompts, cache, key=own_key, start=start)
+        return LoadedModel(about, engine, prompts, generator)
+
+    if "" in states:
+        return started(states[""], "")
     generator = Generator(engine, tokenizer, prompts, cache, key=key)
-    return LoadedModel(description, engine, prompts, generator)
+    personas = {name: started(state, name) for name, state in states.items()}
+    return LoadedModel(description, engine, prompts, generator, personas)

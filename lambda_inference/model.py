@@ -42,11 +42,16 @@ class ModelDescription:
     """Unix time of the file."""
     tokenizer: Callable[[], Tokenizer]
     """Reads the vocabulary. Raises ModelCorrupt."""
+    state: str = ""
+    """Digest of the learnt state that conversations start from; empty: they start from nothing."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names these exact weights, in the state cache and in `system_fingerprint`."""
-        return fingerprint(self.weights)
+        """Names these exact weights and this start, in `system_fingerprint`."""
+        weights = fingerprint(self.weights)
+        if not self.state:
+            return weights
+        return hashlib.blake2b(f"{weights}:{self.state}".encode(), digest_size=20).hexdigest()
 
 
 def shipped_model() -> Path:

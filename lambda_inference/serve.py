@@ -25,7 +25,7 @@ from typing import Any
 import uvicorn
 
 from lambda_inference.errors import InferenceError, SettingsError
-from lambda_inference.host import host_for
+from lambda_inference.host import check_states, host_for
 from lambda_inference.http import create_app
 from lambda_inference.model import describe
 from lambda_inference.settings import ModelSettings, ServerSettings, model_path
@@ -61,11 +61,11 @@ def serve(
 
     Raises:
         SettingsError: the address is taken, or open to others without a key.
-        ModelError: there is no model, or its description is broken. Whether its weights are
-            sound shows later: `/healthz` tells.
+        ModelError: there is no model, its description is broken, or a learnt state does not fit
+            it. Whether its weights are sound shows later: `/healthz` tells.
     """
     check_exposure(server)
-    describe(model_path(model))
+    check_states(model, describe(model_path(model)))
     listener = _listen(server.host, server.port)
     host = host_for(server, model)
     config = uvicorn.Config(
@@ -177,7 +177,12 @@ def _settings(options: argparse.Namespace) -> tuple[ServerSettings, ModelSetting
     model = ModelSettings.from_environment()
     given = {"host": options.host, "port": options.port}
     server = replace(server, **{name: value for name, value in given.items() if value is not None})
-    given = {"file": options.model, "threads": options.threads, "engine": options.engine}
+    given = {
+        "file": options.model,
+        "state": options.state,
+        "threads": options.threads,
+        "engine": options.engine,
+    }
     model = replace(model, **{name: value for name, value in given.items() if value is not None})
     return server, model
 
@@ -190,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on (FRIEND_SERVER_HOST)")
     parser.add_argument("--port", type=int, help="port, 0 for a free one (FRIEND_SERVER_PORT)")
     parser.add_argument("--model", help="model file or folder (FRIEND_MODEL_FILE)")
+    parser.add_argument(
+        "--state", help="learnt initial state, or a folder of them (FRIEND_MODEL_STATE)"
+    )
     parser.add_argument("--engine", choices=("auto", "native", "reference"))
     parser.add_argument("--threads", type=int, help="threads of the engine, 0 for all CPUs given")
     parser.add_argument("--announce", action="store_true", help="print one JSON line when ready")

@@ -28,7 +28,7 @@ from lambda_inference.errors import (
     Unauthorized,
 )
 from lambda_inference.generate import Finished, GenerationRequest, TextDelta, Timings
-from lambda_inference.host import LoadedModel, ModelHost
+from lambda_inference.host import LoadedModel, ModelHost, no_such_model
 from lambda_inference.sampling import SamplingSettings
 from lambda_inference.settings import ServerSettings
 from lambda_inference.slots import Slots, Ticket
@@ -149,17 +149,13 @@ class Service:
         return _json(code, wire.json_body(document), request_id, headers)
 
     def _models(self, path: str, request: HttpRequest, request_id: str) -> HttpResponse:
-        model = self._load(request, Timings()).description
+        here = {model.id: model.created for model in self._load(request, Timings()).descriptions}
         if path == _MODELS:
-            return _json(200, wire.models_body([(model.id, model.created)]), request_id)
+            return _json(200, wire.models_body(list(here.items())), request_id)
         name = path.removeprefix(_MODELS + "/")
-        if name != model.id:
-            raise NotFound(
-                f"There is no model {name[:100]!r} here; this server has {model.id!r}.",
-                param="model",
-                code="model_not_found",
-            )
-        return _json(200, wire.model_body(model.id, model.created), request_id)
+        if name not in here:
+            raise no_such_model(name, here)
+        return _json(200, wire.model_body(name, here[name]), request_id)
 
     def _chat(self, request: HttpRequest, request_id: str) -> HttpResponse:
         if len(request.body) > self._settings.max_body_bytes:
@@ -171,7 +167,7 @@ class Service:
         ticket = self._slots.enter()
         try:
             timings = Timings()
-            model = self._load(request, timings, limit)
+            model = self._load(request, timings, limit).named(chat.model)
             generation = self._generation(model, chat, limit)
             run = _Run(request, request_id, chat, model, generation, timings, ticket)
             if chat.stream:

@@ -73,6 +73,11 @@ class ModelSettings(_FromEnvironment):
     prefix: ClassVar[str] = "FRIEND_MODEL_"
 
     file: str = _setting("", "Model file (.gguf) or folder; empty means the model in the package.")
+    state: str = _setting(
+        "",
+        "Learnt initial state (from state tuning) that conversations start from, or a folder of "
+        "them: each is then a model of its own, as in `friend:pirate`.",
+    )
     name: str = _setting("", "The model's name on the wire; empty means its file's name.")
     engine: str = _setting(
         "auto",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lambda_inference.learnt_state import Layers
+
 EngineKind = Literal["auto", "native", "reference"]
 S = TypeVar("S", bound="State")
 
@@ -59,6 +61,9 @@ class Engine(Protocol):
         Raises:
             StateCorrupt: the bytes are damaged or belong to another model.
         """
+
+    def state_from_layers(self, layers: Layers) -> State:
+        """A learnt initial state as an engine's; `layers` must be of this model's shape."""
 
     def close(self) -> None:
         """Give the weights back; the engine is not used afterwards."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lambda_inference.engine import State
+    from lambda_inference.learnt_state import Layers
 
 # Magic, generation, layers, width, head size, CRC-32 of the floats.
 _HEADER = struct.Struct("<8sIIIII")
@@ -133,6 +134,21 @@ class NativeEngine:
             return NativeState(self._open().state_from_floats(floats), self._shape)
         except ValueError as error:
             raise StateCorrupt(str(error)) from error
+
+    def state_from_layers(self, layers: Layers) -> State:
+        """See `Engine.state_from_layers`."""
+        import numpy as np
+
+        generation, _, width, _ = self._shape
+        parts: list[npt.NDArray[np.float32]] = []
+        for layer in layers:
+            if generation == 7:
+                parts += [np.zeros(2 * width, np.float32), layer["wkv"].transpose(0, 2, 1)]
+            else:
+                names = ("time_shift", "channel_shift", "aa", "bb", "pp")
+                parts += [layer[name] for name in names]
+        floats = b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts)
+        return NativeState(self._open().state_from_floats(floats), self._shape)
 
     def close(self) -> None:
         """Give the weights back, once no step is running."""

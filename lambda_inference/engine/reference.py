@@ -31,6 +31,7 @@ import numpy.typing as npt
 from lambda_inference.engine import State
 from lambda_inference.engine.cpus import cpus_given
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound, StateCorrupt
+from lambda_inference.learnt_state import Layers
 
 _MAGIC = b"RWKVREF1"
 _import_lock = threading.Lock()
@@ -140,6 +141,18 @@ class ReferenceEngine:
         return ReferenceState(
             self._torch.from_numpy(part.reshape(shape).copy())
             for part, shape in zip(parts, self._shapes, strict=True)
+        )
+
+    def state_from_layers(self, layers: Layers) -> State:
+        """See `Engine.state_from_layers`."""
+        names: tuple[str, ...] = ("time_shift", "wkv", "channel_shift")
+        if self.generation == 4:
+            names = ("time_shift", "aa", "bb", "pp", "channel_shift")
+        nothing = np.zeros(self._width, np.float32)
+        return ReferenceState(
+            self._torch.from_numpy(layer.get(name, nothing).copy())
+            for layer in layers
+            for name in names
         )
 
     def close(self) -> None:

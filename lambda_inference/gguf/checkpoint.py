@@ -6,11 +6,13 @@ float32 by a shift), so converting one needs no torch; `.pth` files need it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import zipfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,24 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise ModelNotFound(f"There is no checkpoint at {path}.")
-    return _SafeTensors(path) if path.suffix == ".safetensors" else _Pickled(path)
+    return SafeTensors(path) if path.suffix == ".safetensors" else _Pickled(path)
+
+
+def fingerprint(weights: Checkpoint, names: Iterable[str]) -> str:
+    """Names a checkpoint by the values of its tensors: SHA-256, in hexadecimal.
+
+    Of every name, in alphabetical order, its shape without ones, and its values as float16, little
+    endian: the same for a `.pth`, for safetensors, and for whatever was exported from them, however
+    a model file then stores the weights. `finetuning.state_tuning.fingerprint` is the same of a
+    model in torch.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        lengths = [length for length in weights.shape(name) if length != 1]
+        digest.update(f"{name} {lengths}\n".encode())
+        with np.errstate(over="ignore"):
+            digest.update(np.ascontiguousarray(weights[name], "<f2").data)
+    return digest.hexdigest()
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -67,11 +86,15 @@ def checkpoint_in(folder: Path) -> Path:
     )
 
 
-class _SafeTensors(Checkpoint):
+class SafeTensors(Checkpoint):
     """Length (8 bytes), JSON directory, data: https://github.com/huggingface/safetensors"""  # noqa: D415
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        """Read the directory and map the rest.
+
+        Raises:
+            ModelCorrupt: it is cut short, or contradicts itself.
+        """
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(8)
@@ -80,9 +103,11 @@ class _SafeTensors(Checkpoint):
                 raise ModelCorrupt(f"{path} is not a whole safetensors file.")
             try:
                 directory: dict[str, Any] = json.loads(file.read(length))
-                directory.pop("__metadata__", None)
+                self.metadata: dict[str, str] = dict(directory.pop("__metadata__", None) or {})
                 self._entries = {name: self._entry(entry) for name, entry in directory.items()}
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (
+                ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
+            ) as error:  # fmt: skip
                 raise ModelCorrupt(f"{path} has a damaged directory ({error}).") from error
         self._bytes: npt.NDArray[np.uint8] = (
             np.memmap(path, np.uint8, "r", offset=8 + length)
@@ -90,7 +115,7 @@ class _SafeTensors(Checkpoint):
             else np.zeros(0, np.uint8)
         )
         for name, (dtype, shape, start, end) in self._entries.items():
-            wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            wanted = prod(shape) * dtype.itemsize
             if not 0 <= start <= end <= len(self._bytes) or end - start != wanted:
                 raise ModelCorrupt(f"{path}: tensor {name} lies outside the file; it is damaged.")
 
@@ -110,6 +135,7 @@ class _SafeTensors(Checkpoint):
         return values.astype(np.float32)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """See `Checkpoint.shape`."""
         return self._entries[name][1]
 
     def __iter__(self) -> Iterator[str]:

@@ -19,7 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelError, ModelNotFound
-from lambda_inference.gguf.checkpoint import Checkpoint, checkpoint_in, open_checkpoint
+from lambda_inference.gguf.checkpoint import (
+    Checkpoint,
+    checkpoint_in,
+    fingerprint,
+    open_checkpoint,
+)
 from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
 from lambda_inference.gguf.vocabulary import (
     JSON_KEY,
@@ -38,6 +43,9 @@ Pack = Callable[[tuple[int, ...], str], npt.NDArray[Any] | None]
 
 TEMPLATE_KEY = "friend.template"
 """JSON of the template's labels: what `tokenizer.chat_template` says, for this server."""
+
+FINGERPRINT_KEY = "friend.fingerprint"
+"""Of the checkpoint's weights: tells a learnt state whether it was learnt with them."""
 
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # gguf.LlamaFileType
 _GROUP = 32
@@ -121,9 +129,12 @@ def write(
     part = target.with_name(target.name + ".part")
     writer = gguf.GGUFWriter(None, shape.architecture)
     try:
-        _describe(writer, shape, quantization, name)
-        _add_vocabulary(writer, vocabulary, template)
         plan = [(tensor, _type(tensor, quantization)) for tensor in tensors_of(weights, shape)]
+        _describe(writer, shape, quantization, name)
+        if pack is None:
+            sources = {source for tensor, _ in plan for source in tensor.sources}
+            writer.add_string(FINGERPRINT_KEY, fingerprint(weights, sources))
+        _add_vocabulary(writer, vocabulary, template)
         for tensor, kind in plan:
             number = gguf.GGMLQuantizationType[kind]
             block, width = gguf.GGML_QUANT_SIZES[number]

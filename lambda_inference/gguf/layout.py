@@ -48,6 +48,8 @@ class Tensor:
     kind: Kind
     load: Callable[[], Floats]
     shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    """The checkpoint's tensors that it is made of."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _Builder:
             raise ModelCorrupt(f"The checkpoint has no tensor {name}.") from error
 
     def plain(self, source: str, name: str, kind: Kind = Kind.VECTOR) -> Tensor:
-        return Tensor(name, kind, lambda: self._weights[source], self._shape(source))
+        return Tensor(name, kind, lambda: self._weights[source], self._shape(source), (source,))
 
     def vector(
         self, name: str, source: str, change: Callable[[Floats], Floats] = lambda v: v
@@ -178,6 +180,7 @@ class _Builder:
             Kind.VECTOR,
             lambda: change(self._weights[source].reshape(-1)),
             (prod(self._shape(source)),),
+            (source,),
         )
 
     def transposed(self, name: str, source: str) -> Tensor:
@@ -185,7 +188,11 @@ class _Builder:
         if len(shape) != 2:
             raise ModelCorrupt(f"The checkpoint's {source} is no matrix.")
         return Tensor(
-            name, Kind.LORA, lambda: np.ascontiguousarray(self._weights[source].T), shape[::-1]
+            name,
+            Kind.LORA,
+            lambda: np.ascontiguousarray(self._weights[source].T),
+            shape[::-1],
+            (source,),
         )
 
     def stack(self, name: str, sources: Sequence[str]) -> Tensor:
@@ -198,4 +205,5 @@ class _Builder:
             Kind.VECTOR,
             lambda: np.stack([self._weights[s].reshape(-1) for s in sources]).reshape(shape),
             shape,
+            tuple(sources),
         )
