@@ -112,10 +112,17 @@ class NativeEngine:
         Raises:
             ValueError: no token, a token outside the vocabulary, or another engine's state.
         """
-        if state is not None and not isinstance(state, NativeState):
-            raise ValueError("The state belongs to another engine.")
-        inner = None if state is None else state.inner
-        logits, after = self._open().forward(list(tokens), inner)
+        logits, after = self._open().forward(list(tokens), self._inner(state))
+        return logits, NativeState(after, self._shape)
+
+    def forward_each(
+        self, tokens: Sequence[int], state: State | None
+    ) -> tuple[npt.NDArray[np.float32], State]:
+        """As `forward`, with logits [tokens, vocab_size]: a row after every one of `tokens`.
+
+        The rows are the ones that `forward` gives, to the bit. Raises as `forward` does.
+        """
+        logits, after = self._open().forward(list(tokens), self._inner(state), each=True)
         return logits, NativeState(after, self._shape)
 
     def state_from_bytes(self, data: bytes) -> State:
@@ -153,6 +160,14 @@ class NativeEngine:
     def close(self) -> None:
         """Give the weights back, once no step is running."""
         self._session = None
+
+    @staticmethod
+    def _inner(state: State | None) -> _native.State | None:
+        if state is None:
+            return None
+        if not isinstance(state, NativeState):
+            raise ValueError("The state belongs to another engine.")
+        return state.inner
 
     def _open(self) -> _native.Session:
         if self._session is None:

@@ -72,7 +72,8 @@ struct Engine::Worker {
     int64_t count;
     const float* before;
     float* after;
-    float* logits;  // null for every chunk but the last
+    float* logits;   // [wanted, vocab]
+    int64_t wanted;  // logits of this many tokens, the chunk's last ones
 };
 
 struct Engine::Product {
@@ -142,17 +143,19 @@ void Engine::start() {
 }
 
 void Engine::forward(const int32_t* tokens, int64_t n, const float* before, float* after,
-                     float* logits) {
+                     float* logits, bool each) {
     start();
     for (int64_t at = 0; at < n;) {
         const int64_t count = std::min<int64_t>(kMaxTokens, n - at);
         turn_->enter();
         for (auto& counter : shared_->counters) counter.next.store(0, std::memory_order_relaxed);
         const bool alone = threads_ == 1 || model_.bytes_per_token * count < kAloneBytes;
+        const int64_t wanted = each ? count : at + count == n ? 1 : 0;
+        float* const rows = each ? logits + at * model_.vocab : logits;
         const auto job = [&, this](int index) {
             Worker worker{index, alone ? 1 : threads_, 0,
                           shared_->scratch[static_cast<size_t>(index)].data(), tokens + at, count,
-                          before, after, at + count == n ? logits : nullptr};
+                          before, after, rows, wanted};
             run_chunk(worker);
         };
         if (alone)
@@ -404,15 +407,15 @@ void Engine::feed_forward(Worker& w, const Layer& layer, const float* before, fl
 void Engine::output(Worker& w) {
     auto& s = *shared_;
     const int64_t n = model_.width;
-    const int64_t last = w.count - 1;
-    units(w, 1, [&](int64_t) {
-        kernels_.layer_norm(s.x.data() + last * n, model_.norm_out.weight, model_.norm_out.bias,
-                            n, model_.epsilon, s.out.row(0));
-        if (model_.head.quantized()) s.out.quantize(kernels_, 0, 0, n);
+    const int64_t first = w.count - w.wanted;
+    units(w, w.wanted, [&](int64_t t) {
+        kernels_.layer_norm(s.x.data() + (first + t) * n, model_.norm_out.weight,
+                            model_.norm_out.bias, n, model_.epsilon, s.out.row(t));
+        if (model_.head.quantized()) s.out.quantize(kernels_, t, 0, n);
     });
     barrier(w);
     const Product head[] = {{&model_.head, &s.out, w.logits, model_.vocab}};
-    multiply(w, head, 1, 0, 1);
+    multiply(w, head, 1, 0, w.wanted);
 }
 
 void Engine::run_chunk(Worker& w) {
@@ -424,10 +427,12 @@ void Engine::run_chunk(Worker& w) {
         const Layer& layer = model_.blocks[static_cast<size_t>(i)];
         const float* before = w.before + i * stride;
         float* after = w.after + i * stride;
-        // After the last layer's recurrence only the last token matters, and
-        // the one before it for the shift of the feed-forward part.
-        const bool final = i + 1 == model_.layers;
-        const int64_t t0 = final ? std::max<int64_t>(0, w.count - 2) : 0;
+        // After the last layer's recurrence only the wanted tokens matter (the
+        // last one at the least, for the state), and the one before them for
+        // the shift of the feed-forward part.
+        const int64_t fed =
+            i + 1 == model_.layers ? w.count - std::max<int64_t>(1, w.wanted) : 0;
+        const int64_t t0 = std::max<int64_t>(0, fed - 1);
         if (model_.generation == 7)
             time_mix7(w, layer, i == 0, before, after, t0);
         else
@@ -439,9 +444,9 @@ void Engine::run_chunk(Worker& w) {
                                 model_.epsilon, s.normed.data() + at);
         });
         barrier(w);
-        feed_forward(w, layer, before + n, after + n, final ? w.count - 1 : 0);
+        feed_forward(w, layer, before + n, after + n, fed);
     }
-    if (w.logits != nullptr) output(w);
+    if (w.wanted > 0) output(w);
 }
 
 }  // namespace rwkv

@@ -80,9 +80,11 @@ class Engine {
 
     void initial_state(float* state) const;
     // Runs n >= 1 tokens, each below model().vocab. `before` is only read and
-    // may be `after`. Safe to call from several threads.
+    // may be `after`. `logits` is [vocab], after the last token; or, with
+    // `each`, [n, vocab], a row after every token. Safe to call from several
+    // threads.
     void forward(const int32_t* tokens, int64_t n, const float* before, float* after,
-                 float* logits);
+                 float* logits, bool each = false);
 
   private:
     struct Worker;

@@ -102,7 +102,8 @@ class Session {
         return state;
     }
 
-    nb::tuple forward(const std::vector<int64_t>& tokens, const State* before) {
+    // Logits [vocab] after the last token; with `each` [tokens, vocab], after every one.
+    nb::tuple forward(const std::vector<int64_t>& tokens, const State* before, bool each) {
         if (tokens.empty()) throw nb::value_error("forward() needs at least one token.");
         const int64_t vocab = engine_.model().vocab;
         std::vector<int32_t> ids;
@@ -118,18 +119,22 @@ class Session {
         if (before != nullptr && before->pool() != pool_.get())
             throw nb::value_error("The state belongs to another engine.");
         auto after = std::make_shared<State>(pool_);
-        auto logits = std::make_unique<float[]>(static_cast<size_t>(vocab));
+        const size_t rows = each ? tokens.size() : 1;
+        // Not make_unique: it would fill with zeros what is about to be written.
+        std::unique_ptr<float[]> logits(new float[rows * static_cast<size_t>(vocab)]);
         {
             nb::gil_scoped_release release;
             if (before == nullptr) engine_.initial_state(after->data());
             engine_.forward(ids.data(), static_cast<int64_t>(ids.size()),
                             before == nullptr ? after->data() : before->data(), after->data(),
-                            logits.get());
+                            logits.get(), each);
         }
         float* values = logits.release();
         nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-        const size_t shape[1] = {static_cast<size_t>(vocab)};
-        return nb::make_tuple(nb::ndarray<nb::numpy, float>(values, 1, shape, owner), after);
+        const size_t shape[2] = {rows, static_cast<size_t>(vocab)};
+        return nb::make_tuple(
+            nb::ndarray<nb::numpy, float>(values, each ? 2 : 1, each ? shape : shape + 1, owner),
+            after);
     }
 
   private:
@@ -156,7 +161,7 @@ NB_MODULE(_native, m) {
         .def(nb::init<const std::string&, int>(), "path"_a, "threads"_a)
         .def("new_state", &Session::new_state)
         .def("state_from_floats", &Session::state_from_floats, "data"_a)
-        .def("forward", &Session::forward, "tokens"_a, "state"_a.none())
+        .def("forward", &Session::forward, "tokens"_a, "state"_a.none(), "each"_a = false)
         .def_prop_ro("generation", [](const Session& s) { return s.engine().model().generation; })
         .def_prop_ro("layers", [](const Session& s) { return s.engine().model().layers; })
         .def_prop_ro("width", [](const Session& s) { return s.engine().model().width; })

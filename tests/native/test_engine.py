@@ -85,6 +85,26 @@ def test_logits_match_the_reference(
         assert distance(logits, wanted) < 1e-4
 
 
+@pytest.mark.parametrize("quantization", ["F32", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("name", ALL)
+def test_logits_after_each_token_are_those_of_one_step_at_a_time(
+    name: str, quantization: str, isa: str, model_file: ModelFile
+) -> None:
+    engine = NativeEngine(model_file(name, quantization), threads=2)
+    tokens = tokens_for(engine, 153)  # more than one internal chunk
+    _, before = engine.forward(tokens[:3], None)
+    rows, after = engine.forward_each(tokens[3:], before)
+    assert rows.shape == (150, engine.vocab_size)
+    assert rows.dtype == np.float32
+    whole, wanted_after = engine.forward(tokens[3:], before)
+    assert np.array_equal(rows[-1], whole)
+    assert after.to_bytes() == wanted_after.to_bytes()
+    state = before
+    for token, row in zip(tokens[3:], rows, strict=True):
+        logits, state = engine.forward([token], state)
+        assert np.array_equal(row, logits)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_greedy_continuation_matches_the_reference(
     name: str, model_file: ModelFile, reference: Callable[[str], ReferenceEngine]
