@@ -54,7 +54,7 @@ class RecordingClient(discord.Client):
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Without the pause of five seconds between IDENTIFYs."""
 
-    async def until(self, probe: Any, timeout: float = 5.0) -> None:
+    async def until(self, probe: Any, timeout: float = 20.0) -> None:
         async with asyncio.timeout(timeout):
             while not probe():
                 self._news.clear()

@@ -45,7 +45,7 @@ def test_the_command_line_serves_until_sigterm(emulator: subprocess.Popen[str]) 
     assert failed.json() == {"errorType": "Toy.Error", "errorMessage": "to order"}
     emulator.send_signal(signal.SIGTERM)
     rest = emulator.stdout.read()
-    assert emulator.wait(timeout=10) == 0
+    assert emulator.wait(timeout=20) == 0
     assert rest.count("REPORT RequestId") >= 2
     with pytest.raises(ProcessLookupError):
         os.kill(told["pid"], 0)

@@ -197,7 +197,7 @@ async def test_malformed_dispatch_ends_the_client(fake: FakeDiscord) -> None:
         fake.gateway.send_raw("MESSAGE_CREATE", {"id": "1"})
         assert client.runner is not None
         with pytest.raises(KeyError):
-            await asyncio.wait_for(asyncio.shield(client.runner), 5)
+            await asyncio.wait_for(asyncio.shield(client.runner), 20)
 
 
 async def test_refused_reconnect_is_tried_again(
@@ -219,7 +219,7 @@ async def test_gateway_down_at_the_first_connect_ends_the_client(fake: FakeDisco
     fake.gateway.refuse_connections = True
     async with RecordingClient() as client:
         with pytest.raises(AttributeError):
-            await asyncio.wait_for(client.start(fake.token), 10)
+            await asyncio.wait_for(client.start(fake.token), 20)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib-stream"])
@@ -231,7 +231,7 @@ async def test_other_transport_encodings(
     url += f"&compress={compression}" if compression else ""
 
     async def receive() -> dict[str, object]:
-        frame = await ws.receive(timeout=5)
+        frame = await ws.receive(timeout=20)
         text = inflate.decompress(frame.data) if compression else frame.data
         return dict(json.loads(text))
 
@@ -258,7 +258,7 @@ async def test_close_codes(fake: FakeDiscord, payload: str, code: int) -> None:
     async with aiohttp.ClientSession() as http, http.ws_connect(url) as ws:
         await ws.receive()
         await ws.send_str(payload)
-        assert (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await ws.receive(timeout=20)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == code
 
 
@@ -279,10 +279,10 @@ async def test_shards_share_the_guilds(fake: FakeDiscord) -> None:
 
     client = Sharded(intents=unprivileged_intents(), shard_count=2)
     task = asyncio.create_task(client.start(fake.token))
-    await fake.wait_until(lambda: len(fake.gateway.connected) == 2, 15)
+    await fake.wait_until(lambda: len(fake.gateway.connected) == 2, 20)
     for number, channel in enumerate(channels):
         await fake.say(channel, alice, f"{fake.bot.mention} {number}")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(heard) < 4:
             await asyncio.sleep(0.02)
     await client.close()

@@ -128,7 +128,7 @@ async def test_late_answer_is_an_unknown_interaction(
 
     async with running(client_with(answer, errors), fake):
         interaction = await fake.slash(channel, alice, "reset")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not errors:
                 await asyncio.sleep(0.02)
     assert isinstance(errors[0], discord.NotFound)
@@ -148,7 +148,7 @@ async def test_second_acknowledgement_is_refused(
 
     async with running(client_with(answer, errors), fake):
         await fake.slash(channel, alice, "reset")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not errors:
                 await asyncio.sleep(0.02)
     assert isinstance(errors[0], discord.HTTPException)
@@ -166,7 +166,7 @@ async def test_token_expires(fake: FakeDiscord, channel: Channel, alice: User) -
 
     async with running(client_with(answer, errors), fake):
         await fake.slash(channel, alice, "reset")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not errors:
                 await asyncio.sleep(0.02)
     assert isinstance(errors[0], discord.HTTPException)

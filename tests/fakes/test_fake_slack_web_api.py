@@ -28,7 +28,7 @@ async def fake() -> AsyncIterator[FakeSlack]:
 
 @pytest.fixture
 def client(fake: FakeSlack) -> AsyncWebClient:
-    return AsyncWebClient(token=BOT_TOKEN, base_url=fake.api_url, retry_handlers=[], timeout=5)
+    return AsyncWebClient(token=BOT_TOKEN, base_url=fake.api_url, retry_handlers=[], timeout=20)
 
 
 async def _error(call: object) -> str:

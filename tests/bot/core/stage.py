@@ -154,7 +154,7 @@ class Scene:
 
     async def quiet(self) -> None:
         """Wait until everything owed has been said."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await self.queues.idle()
             await self.friend.settle(10)
 
@@ -184,7 +184,7 @@ async def scene(
         attempts=2,
         backoff_initial=0.01,
         backoff_max=0.02,
-        first_token_timeout=5,
+        first_token_timeout=20,
     )
 
     def pick(section: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from bot import texts
 from bot.errors import DeliveryFailed
 from tests.bot.core.stage import ANN, BOB, Scene, Stage, scene
-from tests.fakes.model import FakeModel
+from tests.fakes.model import FakeModel, echo
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def test_a_visible_draft_is_finished_before_the_burst_goes_on(
     model.delay = 0.1
     async with scene(tmp_path, model, stage=Stage(shows_drafts=True), burst_seconds=5) as on_stage:
         await on_stage.say("first")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not on_stage.stage.visible:
                 await asyncio.sleep(0.01)
         await on_stage.say("second")
@@ -115,14 +115,20 @@ async def test_replies_keep_their_place_while_others_write(on_stage: Scene) -> N
     assert on_stage.stage.texts() == [f"I heard: m{number}" for number in range(4)]
 
 
-async def test_conversations_run_side_by_side(on_stage: Scene) -> None:
-    on_stage.model.first_delay = 0.2
-    async with asyncio.timeout(5):
+async def test_conversations_run_side_by_side(tmp_path: Path, model: FakeModel) -> None:
+    everybody = asyncio.Barrier(30)
+
+    async def answer_all_at_once(messages: list[dict[str, str]]) -> str:
+        await everybody.wait()
+        return echo(messages)
+
+    model.reply_with(answer_all_at_once)
+    async with scene(tmp_path, model, person_per_minute=0) as on_stage:
         for number in range(30):
             await on_stage.say("hello", channel=f"c{number}")
         await on_stage.quiet()
-    assert len(on_stage.stage.posts) == 30
-    assert all(len(prompt) == 1 for prompt in on_stage.prompts())
+        assert [post.text for post in on_stage.stage.posts] == ["I heard: hello"] * 30
+        assert all(len(prompt) == 1 for prompt in on_stage.prompts())
 
 
 async def test_reset_is_for_good(on_stage: Scene) -> None:
@@ -141,7 +147,9 @@ async def test_reset_stops_the_reply_under_way(tmp_path: Path, model: FakeModel)
     model.delay = 0.2
     async with scene(tmp_path, model, stage=Stage(shows_drafts=True)) as on_stage:
         await on_stage.say("talk")
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(20):
+            while not on_stage.stage.visible:
+                await asyncio.sleep(0.01)
         await on_stage.say("reset")
         await on_stage.quiet()
         assert on_stage.stage.texts() == [texts.RESET_DONE]

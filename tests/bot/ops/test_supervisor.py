@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
-import time
 
 import pytest
 import structlog
@@ -27,7 +25,7 @@ def _state(health: Health, name: str) -> str:
     return health.snapshot()["parts"][name]["state"]
 
 
-async def _until(condition, seconds: float = 5.0) -> None:
+async def _until(condition, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
@@ -88,18 +86,22 @@ async def test_an_ended_platform_is_started_again() -> None:
 
 
 async def test_a_steady_run_clears_the_record() -> None:
-    starts: list[float] = []
+    starts = 0
 
     async def crashing() -> None:
-        starts.append(time.monotonic())
+        nonlocal starts
+        starts += 1
         await asyncio.sleep(0.03)
         raise ValueError("oops")
 
     supervisor, _ = _supervisor(first_pause=0.01, longest_pause=60.0, steady_seconds=0.02)
-    async with supervisor:
-        supervisor.start("slack", crashing)
-        await _until(lambda: len(starts) >= 12)
-    assert max(b - a for a, b in itertools.pairwise(starts)) < 1.0
+    with structlog.testing.capture_logs() as logs:
+        async with supervisor:
+            supervisor.start("slack", crashing)
+            await _until(lambda: starts >= 12)
+    pauses = [log["in_seconds"] for log in logs if log["event"] == "platform.restarting"]
+    assert len(pauses) >= 11
+    assert max(pauses) <= 0.015
 
 
 async def test_a_bad_token_is_not_tried_again_but_the_others_go_on() -> None:
@@ -123,7 +125,7 @@ async def test_a_bad_token_is_not_tried_again_but_the_others_go_on() -> None:
         await asyncio.sleep(0.1)
         assert (tries, waiting.done(), _state(health, "slack")) == (1, False, "up")
         stop.set()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 20)
 
 
 async def test_when_every_platform_has_failed_the_first_reason_is_given() -> None:
@@ -134,7 +136,7 @@ async def test_when_every_platform_has_failed_the_first_reason_is_given() -> Non
     async with supervisor:
         supervisor.start("discord", refused)
         with pytest.raises(BadToken, match="The token is wrong"):
-            await asyncio.wait_for(supervisor.wait(asyncio.Event()), 5)
+            await asyncio.wait_for(supervisor.wait(asyncio.Event()), 20)
 
 
 async def test_leaving_cancels_and_waits() -> None:
@@ -178,7 +180,7 @@ async def test_a_signal_asks_to_stop_and_a_second_one_insists(number: signal.Sig
     try:
         async with stop_signals() as stop:
             os.kill(os.getpid(), number)
-            await asyncio.wait_for(stop.wait(), 5)
+            await asyncio.wait_for(stop.wait(), 20)
             assert not second
             os.kill(os.getpid(), number)
             await _until(lambda: second == [number])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 PROMPT = Patience(
-    attempts=4, first_wait=0.02, longest_wait=0.1, attempt_seconds=5.0, banned_wait=0.05
+    attempts=4, first_wait=0.02, longest_wait=0.1, attempt_seconds=20.0, banned_wait=0.05
 )
 
 
@@ -100,7 +100,7 @@ class Stage:
         process = await self._spawn(environment)
         try:
             await self.discord.wait_until(
-                lambda: len(self.discord.gateway.sessions) > sessions, 40, "the child's session"
+                lambda: len(self.discord.gateway.sessions) > sessions, 60, "the child's session"
             )
             yield process
         finally:
@@ -111,7 +111,7 @@ class Stage:
     async def run_to_the_end(self, **environment: str) -> tuple[int, str]:
         """`friend discord` until it ends by itself: its status, and all it said."""
         process = await self._spawn(environment, stdout=PIPE, stderr=STDOUT)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             said, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, said.decode()
@@ -150,7 +150,7 @@ class Stage:
 
     async def _connected(self, task: asyncio.Task[None], sessions: int) -> None:
         waiting = asyncio.create_task(
-            self.discord.wait_until(lambda: len(self.discord.gateway.sessions) > sessions, 15)
+            self.discord.wait_until(lambda: len(self.discord.gateway.sessions) > sessions, 30)
         )
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -100,7 +100,7 @@ async def test_told_to_stop_it_finishes_the_reply_under_way(
         await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
         await stage.discord.wait_until(lambda: stage.discord.is_typing(general))
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             assert await process.wait() == 0
     assert [m.content for m in general.posted(stage.discord.bot)] == ["I heard: hello"]
 
@@ -113,7 +113,7 @@ async def test_told_to_stop_it_leaves_what_takes_too_long_to_the_next_start(
         await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
         await stage.discord.wait_until(lambda: stage.discord.is_typing(general))
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             assert await process.wait() == 0
     assert general.posted(stage.discord.bot) == []
     stage.model.first_delay = 0

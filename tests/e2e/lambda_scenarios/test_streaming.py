@@ -142,4 +142,4 @@ async def test_sigterm_ends_the_process_in_order(friend: FunctionMaker) -> None:
         assert process is not None
         await environment.thaw()
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 20) == 0

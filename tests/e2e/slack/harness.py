@@ -82,7 +82,7 @@ class Stage:
 
     async def _connected(self, task: asyncio.Task[None], platform: SlackPlatform) -> None:
         connected = asyncio.create_task(platform.connected.wait())
-        await asyncio.wait([task, connected], return_when="FIRST_COMPLETED", timeout=10)
+        await asyncio.wait([task, connected], return_when="FIRST_COMPLETED", timeout=30)
         if task.done():
             connected.cancel()
             await task
@@ -107,7 +107,7 @@ class Stage:
             },
         )
         try:
-            await self.slack.socket.wait_connected(sockets + 1, timeout=30)
+            await self.slack.socket.wait_connected(sockets + 1, timeout=60)
             yield process
         finally:
             if process.returncode is None:

@@ -166,7 +166,7 @@ async def test_trouble_while_streaming_costs_nothing_and_doubles_nothing(
         slack.faults.next(method, **{fault: True})  # type: ignore[arg-type]
     async with stage.bot():
         await slack.say(general, alice, f"{slack.bot.mention} tell me a story")
-        await slack.wait_for_message(general, containing="w29", timeout=10)
+        await slack.wait_for_message(general, containing="w29")
         await slack.wait_quiet()
     (reply,) = slack.messages(general, by=slack.bot)
     assert reply.text == STORY

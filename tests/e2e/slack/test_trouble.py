@@ -61,7 +61,7 @@ async def test_socket_is_lost_and_talk_goes_on(
         else:
             await slack.socket.disconnect(trouble)
         await slack.say(general, alice, f"{slack.bot.mention} still there?")
-        reply = await slack.wait_for_message(general, timeout=15)
+        reply = await slack.wait_for_message(general)
         await slack.wait_quiet()
     assert reply.text == "I heard: still there?"
     assert slack.messages(general, by=slack.bot) == [reply]
@@ -76,7 +76,7 @@ async def test_deaf_socket_is_replaced(stage: Stage, general: Channel, alice: Us
     async with stage.bot(times):
         slack.socket.deafen()
         await slack.say(general, alice, f"{slack.bot.mention} can you hear me?")
-        reply = await slack.wait_for_message(general, timeout=15)
+        reply = await slack.wait_for_message(general)
     assert reply.text == "I heard: can you hear me?"
 
 
@@ -90,9 +90,9 @@ async def test_dead_tasks_of_the_sdk_are_replaced(
         for task in asyncio.all_tasks():
             if getattr(task.get_coro(), "__name__", "") in sdk:
                 task.cancel()
-        await slack.socket.wait_connected(2, timeout=10)
+        await slack.socket.wait_connected(2)
         await slack.say(general, alice, f"{slack.bot.mention} still there?")
-        reply = await slack.wait_for_message(general, timeout=10)
+        reply = await slack.wait_for_message(general)
     assert reply.text == "I heard: still there?"
 
 
@@ -123,7 +123,7 @@ async def test_posting_trouble_ends_in_one_reply(
     slack.faults.next("chat.postMessage", **fault)
     async with stage.bot():
         await slack.say(general, alice, f"{slack.bot.mention} hi")
-        reply = await slack.wait_for_message(general, timeout=15)
+        reply = await slack.wait_for_message(general)
         await slack.wait_quiet(0.5)
     assert reply.text == "I heard: hi"
     assert slack.messages(general, by=slack.bot) == [reply]
@@ -148,12 +148,12 @@ async def test_model_down_is_one_sentence_and_the_message_counts_later(
     async with stage.bot():
         await stage.model.down()
         root = await slack.say(general, alice, f"{slack.bot.mention} I am Al")
-        apology = await slack.wait_for_message(general, timeout=20)
+        apology = await slack.wait_for_message(general)
         await stage.model.up()
         await slack.say(general, alice, f"{slack.bot.mention} again", thread=root)
-        reply = await slack.wait_for_message(general, timeout=20)
+        reply = await slack.wait_for_message(general)
         await slack.say(general, alice, "who am I?", thread=root)
-        await slack.wait_for_message(general, timeout=20)
+        await slack.wait_for_message(general)
     assert apology.text.startswith("I can't think just now.")
     assert reply.text == "I heard: I am Al"
     assert stage.prompt() == [
@@ -203,13 +203,13 @@ async def test_kill_9_in_a_reply_and_restart_answers_exactly_once(
             "streaming": "chat.startStream",
             "posting": "chat.postMessage",
         }
-        await slack.wait_for_call(awaited[moment], timeout=20)
+        await slack.wait_for_call(awaited[moment])
         await asyncio.sleep(0.3)
         process.send_signal(signal.SIGKILL)
         await process.wait()
     stage.model.first_delay = stage.model.delay = 0.0
     async with stage.bot():
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while [m.text for m in slack.messages(general, by=slack.bot)] != [story]:
                 await asyncio.sleep(0.05)
         await slack.wait_quiet(1.0)
@@ -228,7 +228,7 @@ async def test_what_waited_for_friend_to_start_is_answered_once(
     ]
     async with stage.bot() as running:
         for _ in roots:
-            await slack.wait_for_message(general, timeout=10)
+            await slack.wait_for_message(general)
         await slack.wait_quiet(0.5)
     assert sorted(m.root_ts for m in slack.messages(general, by=slack.bot)) == [
         root.ts for root in roots
@@ -250,7 +250,7 @@ async def test_a_reply_cut_short_by_a_stop_is_completed_after_the_start(
         await slack.wait_quiet()
     stage.model.delay = 0.0
     async with stage.bot():
-        await slack.wait_for_message(general, containing="w19", timeout=10)
+        await slack.wait_for_message(general, containing="w19")
         await slack.wait_quiet(0.5)
     (reply,) = slack.messages(general, by=slack.bot)
     assert reply.text == story
@@ -277,13 +277,14 @@ async def test_history_down_is_said_and_the_thread_goes_on_later(
             await asyncio.sleep(0.1)
         await slack.say(general, alice, "and now?", thread=root)
         assert (await slack.wait_for_message(general)).text == "I heard: and now?"
-        await slack.wait_delivered(timeout=10)
+        await slack.wait_delivered()
     assert all(delivery.acknowledged for delivery in slack.deliveries)
 
 
 async def test_events_friend_did_not_ask_for_are_acknowledged(stage: Stage, alice: User) -> None:
     slack = stage.slack
     slack.events.add("app_home_opened")
+    slack.socket.ack_seconds = 20.0
     async with stage.bot():
         await slack.open_home(alice)
         await slack.wait_delivered()

@@ -71,11 +71,11 @@ class Gateway:
         """Sessions that a client listens to now, after READY or RESUMED."""
         return [session for session in self.sessions if session.connection is not None]
 
-    async def wait_connected(self, timeout: float = 10.0) -> Session:
+    async def wait_connected(self, timeout: float = 20.0) -> Session:
         await self._changes.wait_for(lambda: self.connected, timeout, "a client on the gateway")
         return self.connected[-1]
 
-    async def wait_resumed(self, session: Session, timeout: float = 10.0) -> None:
+    async def wait_resumed(self, session: Session, timeout: float = 20.0) -> None:
         await self._changes.wait_for(
             lambda: session.resumes and session.connection, timeout, "the session resumed"
         )

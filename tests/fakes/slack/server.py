@@ -104,7 +104,7 @@ class FakeSlack(Stage):
         by: User | None = None,
         thread: Message | None = None,
         containing: str = "",
-        timeout: float = 5.0,
+        timeout: float = 20.0,
     ) -> Message:
         """The next message there, once it is complete; each message is returned once."""
         author = by or self.bot
@@ -124,7 +124,7 @@ class FakeSlack(Stage):
 
         return await self.until(probe, timeout, what)
 
-    async def wait_for_ephemeral(self, user: User, *, timeout: float = 5.0) -> Message:
+    async def wait_for_ephemeral(self, user: User, *, timeout: float = 20.0) -> Message:
         """The next message that only `user` can see."""
 
         def probe() -> Message | None:
@@ -137,7 +137,7 @@ class FakeSlack(Stage):
         return await self.until(probe, timeout, lambda: f"nothing shown to {user.name} alone")
 
     async def wait_for_call(
-        self, method: str, *, count: int = 1, timeout: float = 5.0
+        self, method: str, *, count: int = 1, timeout: float = 20.0
     ) -> list[Call]:
         """Until the app has called `method` at least `count` times."""
 
@@ -149,7 +149,7 @@ class FakeSlack(Stage):
             probe, timeout, lambda: f"{len(self.calls(method))} of {count} calls of {method}"
         )
 
-    async def wait_delivered(self, *, timeout: float = 5.0) -> list[Delivery]:
+    async def wait_delivered(self, *, timeout: float = 20.0) -> list[Delivery]:
         """Until every event so far is acknowledged or given up."""
 
         def probe() -> list[Delivery] | None:
@@ -159,7 +159,7 @@ class FakeSlack(Stage):
             probe, timeout, lambda: f"{len(self._carrying)} deliveries unacknowledged"
         )
 
-    async def wait_quiet(self, seconds: float = 0.2, *, timeout: float = 10.0) -> None:
+    async def wait_quiet(self, seconds: float = 0.2, *, timeout: float = 30.0) -> None:
         """Until nothing has been called or delivered for `seconds`."""
         async with asyncio.timeout(timeout):
             while True:

@@ -171,7 +171,7 @@ class SocketMode:
             self._turn += 1
             return self.links[self._turn % len(self.links)]
 
-    async def wait_connected(self, count: int = 1, timeout: float = 5.0) -> None:
+    async def wait_connected(self, count: int = 1, timeout: float = 20.0) -> None:
         """Until `count` sockets have been opened in all."""
         async with asyncio.timeout(timeout), self._connected:
             await self._connected.wait_for(lambda: self.connections >= count)

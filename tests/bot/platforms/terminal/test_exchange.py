@@ -109,7 +109,7 @@ async def test_a_stopped_reply_is_remembered_as_far_as_it_was_read(
     view = Watched()
     async with sit_down(view) as desk:
         asking = asyncio.create_task(desk.exchange.ask("count"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while "one two" not in view.seen:
                 await asyncio.sleep(0.01)
         await desk.exchange.stop()
@@ -125,7 +125,7 @@ async def test_stopping_before_the_first_word_leaves_nothing_owed(
     model.faults.hang()
     async with sit_down() as desk:
         asking = asyncio.create_task(desk.exchange.ask("anyone?"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not model.requests:
                 await asyncio.sleep(0.01)
         await desk.exchange.stop()

@@ -51,7 +51,7 @@ class Sitter:
 
     async def sees(self, words: str | Callable[[], bool]) -> None:
         seen = words if callable(words) else lambda: words in self.shown
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not seen():
                 if self.window.done():
                     self.window.result()
@@ -97,7 +97,7 @@ async def test_a_message_and_its_reply(sit_down: SitDown) -> None:
         await sitter.sees("friend › I heard: hi there\n")
         assert "   you › hi there\n" in sitter.shown
         sitter.press(CTRL_D)
-        await asyncio.wait_for(sitter.window, 10)
+        await asyncio.wait_for(sitter.window, 20)
         assert texts.FAREWELL in sitter.shown
 
 
@@ -176,7 +176,7 @@ async def test_ctrl_c_stops_a_reply_then_leaves(sit_down: SitDown, model: FakeMo
         await sitter.sees("friend › one two three (stopped)\n")
         assert await desk.turns() == [("user", "count"), ("assistant", "one two three")]
         sitter.press("half a line", CTRL_C, CTRL_C)
-        await asyncio.wait_for(sitter.window, 10)
+        await asyncio.wait_for(sitter.window, 20)
         assert len(model.requests) == 1
 
 
@@ -214,7 +214,7 @@ async def test_commands(sit_down: SitDown) -> None:
         sitter.press("/reset", ENTER)
         await sitter.sees("friend › Done.")
         sitter.press("/quit", ENTER)
-        await asyncio.wait_for(sitter.window, 10)
+        await asyncio.wait_for(sitter.window, 20)
 
 
 def _turn(number: int, role: Role, text: str) -> Turn:
@@ -319,7 +319,7 @@ async def test_the_command_on_a_real_terminal() -> None:
         terminal.press(b"hi there\r")
         await terminal.sees("friend › I heard: hi there")
         terminal.press(b"\x04")
-        assert await asyncio.wait_for(terminal.process.wait(), 30) == 0
+        assert await asyncio.wait_for(terminal.process.wait(), 60) == 0
         assert terminal.echoes
 
 
@@ -333,5 +333,5 @@ async def test_the_terminal_is_left_as_it_was_found(model: FakeModel) -> None:
         await terminal.sees("thinking")
         assert not terminal.echoes
         terminal.process.terminate()
-        assert await asyncio.wait_for(terminal.process.wait(), 30) == 128 + signal.SIGTERM
+        assert await asyncio.wait_for(terminal.process.wait(), 60) == 128 + signal.SIGTERM
         assert terminal.echoes
