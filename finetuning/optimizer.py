@@ -15,21 +15,25 @@ from typing import Literal
 import torch
 from torch import nn
 
+from finetuning.muon import Muon
+
 Rule = Literal["muon", "adamw"]
 _SCALE = "lr_scale"
 
 
 def make_optimizers(
-    model: nn.Module, *, rule: Rule, weight_decay: float
+    model: nn.Module, *, rule: Rule, weight_decay: float, dtype: torch.dtype = torch.float32
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers that together hold every weight of `model` once.
+    """The optimizers that together hold every trainable weight of `model` once.
 
     Muon's work is several matrix products a weight, so it gets one optimizer a layer: they can
-    step side by side.
+    step side by side. `dtype`: operands of its products; bfloat16 is slow where it is emulated.
     """
     big, double, rest = [], [], []
     hidden: dict[str, list[nn.Parameter]] = defaultdict(list)
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         if name.endswith("att.w0"):
             double.append(weight)
         elif weight.ndim == 2 and name.endswith(".weight"):
@@ -48,12 +52,7 @@ def make_optimizers(
         torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-18, foreach=True)
     ]
     optimizers += [
-        torch.optim.Muon(
-            [{"params": weights, _SCALE: 1.0}],
-            lr=0.0,
-            weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        Muon([{"params": weights, _SCALE: 1.0}], weight_decay=weight_decay, dtype=dtype)
         for weights in hidden.values()
     ]
     return optimizers
