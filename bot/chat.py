@@ -79,9 +79,16 @@ async def _until_told(talk: Coroutine[Any, Any, int]) -> int:
 
 
 def for_one_person(settings: Settings) -> Settings:
-    """Without the lists, limits and triggers that are meant for company."""
-    access = AccessSettings.model_construct(person_per_minute=0, channel_per_minute=0)
-    return replace(settings, access=access, trigger=TriggerSettings.model_construct())
+    """Without the lists, limits and triggers that are meant for company.
+
+    Nothing is drained either: whoever has left the terminal reads no reply.
+    """
+    return replace(
+        settings,
+        access=AccessSettings.model_construct(person_per_minute=0, channel_per_minute=0),
+        trigger=TriggerSettings.model_construct(),
+        ops=settings.ops.model_copy(update={"drain_seconds": 0.0}),
+    )
 
 
 def whoever_is_here() -> Person:
@@ -98,8 +105,10 @@ async def _in_pipe(settings: Settings, session: str) -> int:
     outcomes = Outcomes()
     with open_log(_files(settings), settings) as log:
         async with open_bot(settings, [platform], observer=outcomes) as bot:
+            exchange = _exchange(bot, platform, outcomes)
+            await exchange.take_up()
             return await talk_plainly(
-                _exchange(bot, platform, outcomes),
+                exchange,
                 read_lines(sys.stdin.fileno()),
                 out=sys.stdout,
                 err=sys.stderr,
@@ -117,6 +126,8 @@ async def _in_window(settings: Settings, session: str) -> int:
         with silent_keys(), screen.waiting(texts.WAKING):
             bot = await stack.enter_async_context(open_bot(settings, [platform], observer=outcomes))
             model = await _model_name(bot, settings)
+            exchange = _exchange(bot, platform, outcomes)
+            await exchange.take_up()
             turns = await bot.store.window(platform.conversation)
         screen.opening(texts.starting(model, files.history_place, session))
         screen.earlier(turns)
@@ -125,7 +136,6 @@ async def _in_window(settings: Settings, session: str) -> int:
             toolbar=lambda: f"{model} · {texts.TOOLBAR}",
             history_file=files.typed,
         )
-        exchange = _exchange(bot, platform, outcomes)
         window = ChatWindow(
             exchange=exchange, screen=screen, keyboard=keyboard, cause=log.last_error
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bot.core.conversation import ReplyState
 from bot.core.friend import Friend
@@ -13,6 +13,8 @@ from bot.platforms.terminal import texts
 from bot.platforms.terminal.outlet import PLATFORM, TerminalPlatform
 
 _NOTICE_SECONDS = 10.0
+_MADE_WITHIN = timedelta(hours=1)
+"""A promise younger than this may be another chat's, which is still open and making the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ class Exchange:
         self._platform = platform
         self._outcomes = outcomes
         self._stopped = False
+
+    async def take_up(self) -> None:
+        """Settle what earlier chats were killed over; to be awaited before the first message.
+
+        A reply whose words were ready is remembered, as if it had been read. One that was not is
+        not made now: nobody waits for it any more, and in a pipe it would belong to no line. Its
+        message stands in the history without a reply, and `again` answers it.
+        """
+        not_before = datetime.now(UTC) - _MADE_WITHIN
+        for reply in await self._store.unfinished(PLATFORM, not_before=not_before):
+            if reply.state is ReplyState.POSTING:
+                await self._store.finish(reply.key, [f"{reply.key}-0"])
 
     async def ask(self, text: str) -> Answer:
         """Say something to friend and wait until the reply is whole and remembered."""

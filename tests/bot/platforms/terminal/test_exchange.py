@@ -135,6 +135,20 @@ async def test_stopping_before_the_first_word_leaves_nothing_owed(
         assert await desk.turns() == [("user", "anyone?")]
 
 
+async def test_words_that_a_killed_chat_had_ready_are_remembered(
+    sit_down: SitDown, model: FakeModel
+) -> None:
+    async with sit_down() as desk:
+        accepted = await desk.bot.store.accept(desk.platform.message("hi"), reply_key="k")
+        assert accepted is not None
+        assert await desk.bot.store.begin_posting(["k"], ["hello!"], is_apology=False)
+    async with sit_down() as desk:
+        await desk.exchange.take_up()
+        await desk.exchange.take_up()
+        assert await desk.turns() == [("user", "hi"), ("assistant", "hello!")]
+    assert model.requests == []
+
+
 async def test_no_limit_is_met_by_a_long_pipe(sit_down: SitDown) -> None:
     async with sit_down() as desk:
         answers = [await desk.exchange.ask(f"line {number}") for number in range(30)]

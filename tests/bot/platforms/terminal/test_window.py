@@ -324,7 +324,11 @@ async def test_the_command_on_a_real_terminal() -> None:
 
 
 @pytest.mark.usefixtures("settings")
-async def test_the_terminal_is_left_as_it_was_found(model: FakeModel) -> None:
+async def test_the_terminal_is_left_as_it_was_found(
+    model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And at once: nobody is there any more to read the reply under way."""
+    monkeypatch.setenv("FRIEND_DRAIN_SECONDS", "600")
     model.faults.hang()
     async with _real_terminal() as terminal:
         assert terminal.echoes
@@ -335,3 +339,25 @@ async def test_the_terminal_is_left_as_it_was_found(model: FakeModel) -> None:
         terminal.process.terminate()
         assert await asyncio.wait_for(terminal.process.wait(), 60) == 128 + signal.SIGTERM
         assert terminal.echoes
+
+
+@pytest.mark.usefixtures("settings")
+async def test_what_a_killed_chat_owed_is_answered_when_asked_for(model: FakeModel) -> None:
+    model.faults.hang()
+    async with _real_terminal() as terminal:
+        await terminal.sees("history in")
+        terminal.press(b"hi there\r")
+        await terminal.sees("thinking")
+        async with asyncio.timeout(20):
+            while not model.requests:
+                await asyncio.sleep(0.01)
+        terminal.process.kill()
+    async with _real_terminal() as terminal:
+        await terminal.sees("you › hi there")
+        await terminal.sees(texts.STILL_OWED)
+        assert len(model.requests) == 1
+        terminal.press(b"/again\r")
+        await terminal.sees("friend › I heard: hi there")
+        terminal.press(b"\x04")
+        assert await asyncio.wait_for(terminal.process.wait(), 60) == 0
+    assert len(model.requests) == 2
