@@ -182,6 +182,16 @@ async def test_a_missing_model_is_named(tmp_path: Path, monkeypatch: pytest.Monk
             pass
 
 
+async def test_a_missing_learnt_state_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    command = serve_command(ModelSettings(state=tmp_path / "pirate.safetensors"))
+    with pytest.raises(ServerNotStarted, match=r"no learnt state at .*pirate\.safetensors"):
+        async with LocalServer(command):
+            pass
+
+
 def test_the_command_carries_the_settings(tmp_path: Path) -> None:
     command = serve_command(ModelSettings(file=tmp_path / "m.gguf", threads=3))
     assert command[:4] == [sys.executable, "-m", "lambda_inference", "serve"]

@@ -105,6 +105,47 @@ def test_info_shows_name_template_and_tensors(friend: Run, folder: Path) -> None
     }
 
 
+def test_info_says_whether_a_learnt_state_fits_the_model_in_use(
+    friend: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from lambda_inference.learnt_state import identity_of
+
+    friend("convert", folder, "-o", folder / "m.gguf", "--type", "Q4_0")
+    state = folder / "pirate.safetensors"
+    shape = {"layers": 2, "width": 64, "vocab_size": 300, "head_size": 32}
+    metadata = {
+        "format": "friend-initial-state-1",
+        "architecture": "rwkv7",
+        "shape": json.dumps(shape),
+        "fingerprint": identity_of(folder / "model.safetensors").fingerprint,
+    }
+    zeros = {f"blocks.{n}.wkv": np.zeros((2, 32, 32), np.float16) for n in range(2)}
+    save_file(zeros, state, metadata=metadata)
+    monkeypatch.setenv("FRIEND_MODEL_FILE", str(folder / "m.gguf"))
+    status, out, _ = friend("info", state)
+    assert status == 0
+    for words in (
+        "learnt initial state",
+        "rwkv7",
+        "4,096",
+        f"checkpoint {metadata['fingerprint'][:12]}",
+    ):
+        assert words in out
+    facts = json.loads(friend("info", state, "--json")[1])
+    assert facts["fits"] is True
+    assert (facts["layers"], facts["width"], facts["head_size"]) == (2, 64, 32)
+    monkeypatch.delenv("FRIEND_MODEL_FILE")
+    assert "fits here" in friend("info", state)[1]
+    assert "learnt with another model" in json.loads(friend("info", state, "--json")[1])["fits"]
+    state.write_bytes(state.read_bytes().replace(b'"layers\\": 2', b'"layers\\": 3'))
+    status, out, err = friend("info", state)
+    assert (status, out) == (1, "")
+    assert err == f"friend: The learnt state {state} is damaged. Copy or learn it again.\n"
+
+
 def test_a_file_for_another_program_is_described_all_the_same(friend: Run, folder: Path) -> None:
     friend("convert", folder, "-o", folder / "m.gguf")
     data = (folder / "m.gguf").read_bytes()
