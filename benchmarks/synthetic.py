@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lambda_inference.gguf.checkpoint import Checkpoint, Floats
-from lambda_inference.gguf.convert import Quantization, write
+from lambda_inference.gguf.convert import Pack, Quantization, write
 from lambda_inference.gguf.layout import shape_of
 from lambda_inference.gguf.vocabulary import Vocabulary
 
@@ -98,6 +98,11 @@ def _shapes(size: Size) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name, rank in zip("wavg", size.ranks, strict=True):
             yield f"{att}{name}1", (width, rank)
             yield f"{att}{name}2", (rank, width)
+
+
+def random_weights(size: Size) -> tuple[Checkpoint, Pack]:
+    """What `lambda_inference.gguf.convert.write` needs of a model file without meaning."""
+    return _Random(size), _pack
 
 
 def write_model(path: Path, size: Size, quantization: Quantization = "Q8_0") -> Path:

@@ -40,6 +40,10 @@ def _answer(api: RuntimeApi, invocation: Invocation) -> None:  # noqa: C901
         case "sleep":
             time.sleep(order["seconds"])
             api.respond(invocation.request_id, json.dumps(reply).encode())
+        case "wait":
+            while not Path(order["path"]).exists():
+                time.sleep(0.01)
+            api.respond(invocation.request_id, json.dumps(reply).encode())
         case "exit":
             os._exit(order["status"])
         case "eat":

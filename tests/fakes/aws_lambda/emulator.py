@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -44,6 +45,7 @@ class LambdaEmulator:
     idle_s: after it an unused environment is ended.
     freeze: False leaves processes running between events.
     cpus: see FunctionSettings. container: for commands that start one.
+    clock: in seconds, what `idle_s` is counted by; with one of its own a test calls `expire`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class LambdaEmulator:
         invoke_port: int = 0,
         limits: Limits | None = None,
         echo: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or Limits()
         settings = FunctionSettings(
@@ -81,7 +84,7 @@ class LambdaEmulator:
             cpus=cpus,
             container=container,
         )
-        self._function = Function(settings, self._limits, self._say)
+        self._function = Function(settings, self._limits, self._say, clock)
         self._keys = keys
         self._invoke_mode = invoke_mode
         self._ports = {"url": port, "invoke": invoke_port}
@@ -119,6 +122,10 @@ class LambdaEmulator:
     async def settle(self) -> None:
         """Wait until every event is handled and its environment is frozen."""
         await self._function.settle()
+
+    async def expire(self) -> None:
+        """End what has been idle for too long by now; it happens by itself too."""
+        await self._function.expire()
 
     async def invoke(self, payload: Any) -> Any:
         """Call the function directly, as the Scheduler does. Raises FunctionError, Throttled."""

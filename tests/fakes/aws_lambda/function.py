@@ -52,11 +52,17 @@ class Function:
     """Environments and what runs in them."""
 
     def __init__(
-        self, settings: FunctionSettings, limits: Limits, say: Callable[[str], None]
+        self,
+        settings: FunctionSettings,
+        limits: Limits,
+        say: Callable[[str], None],
+        clock: Callable[[], float],
     ) -> None:
+        """`clock`: seconds; by it idle environments end."""
         self._settings = settings
         self._limits = limits
         self._say = say
+        self._clock = clock
         self.idle: list[Environment] = []
         self.busy: set[Environment] = set()
         self._ending: set[Environment] = set()
@@ -173,7 +179,7 @@ class Function:
             await self._drop(environment)
             return
         await environment.freeze()
-        environment.idle_since = time.monotonic()
+        environment.idle_since = self._clock()
         self.busy.discard(environment)
         self.idle.append(environment)
         self._freed.set()
@@ -196,14 +202,16 @@ class Function:
             raise
         return environment, self._settings.timeout_s - (time.monotonic() - began)
 
-    async def _reap(self) -> None:
+    async def expire(self) -> None:
         """End environments that nobody needed for a while; Lambda tells no one when it does."""
-        idle_s = self._settings.idle_s
+        limit = self._clock() - self._settings.idle_s
+        old = [one for one in self.idle if one.idle_since < limit]
+        self.idle = [one for one in self.idle if one not in old]
+        self._ending.update(old)
+        await asyncio.gather(*(one.stop() for one in old))
+        self._ending.difference_update(old)
+
+    async def _reap(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, idle_s / 4))
-            limit = time.monotonic() - idle_s
-            old = [one for one in self.idle if one.idle_since < limit]
-            self.idle = [one for one in self.idle if one not in old]
-            self._ending.update(old)
-            await asyncio.gather(*(one.stop() for one in old))
-            self._ending.difference_update(old)
+            await asyncio.sleep(min(1.0, self._settings.idle_s / 4))
+            await self.expire()
