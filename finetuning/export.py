@@ -1,8 +1,8 @@
 """From a training run to files that other programs load.
 
-`export_folder` writes what the model server reads: model.safetensors (float16, the official
-tensor names), tokenizer.json, config.json. `export_pth` writes the `.pth` that the `rwkv`
-package reads.
+`export_run` makes all of them; `export_folder` writes what the model server reads and what a next
+fine-tuning may start from: model.safetensors (float16, the official tensor names), the vocabulary,
+config.json. `export_pth` writes the `.pth` that the `rwkv` package reads.
 
     python -m finetuning.export runs/pocket lambda_inference/models/pocket
 """
@@ -10,8 +10,8 @@ package reads.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,51 +23,118 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from finetuning.checkpoint import load_checkpoint, save_atomically
-from finetuning.data.tokenizer import FRIEND, SEPARATOR, USER, load_tokenizer, turn_tokens
+from finetuning.data.chat_text import ChatText
+from finetuning.data.tokenizer import load_tokenizer
 from finetuning.errors import CheckpointError, FinetuneError
+from finetuning.methods import Tuning
+from finetuning.run_folder import (
+    BEST,
+    CHECKPOINT,
+    MODEL,
+    TOKENIZER,
+    keep_vocabulary,
+    run_text,
+    run_vocabulary,
+)
 from finetuning.rwkv7 import RWKV7, RWKV7Shape
-from finetuning.train import CHECKPOINT, TOKENIZER
+from finetuning.state_tuning import StateTuned, save_state
+from lambda_inference.errors import InferenceError
+from lambda_inference.gguf.convert import Quantization, convert
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files that came of a run."""
+
+    folder: Path
+    model: Path  # .gguf
+    state: Path | None
+
+    @property
+    def next_line(self) -> str:
+        """What to type to talk with the model."""
+        state = "" if self.state is None else f"FRIEND_MODEL_STATE={self.state} "
+        return f"FRIEND_MODEL_FILE={self.model} {state}friend chat"
+
+
+def export_run(
+    tuning: Tuning, run: Path, *, name: str, quantization: Quantization = "Q8_0"
+) -> Exported:
+    """Write the best of a run as a model folder, a model file and, if one was learnt, a state.
+
+    Raises:
+        CheckpointError: the run has no sound checkpoint, or a weight does not fit into float16.
+    """
+    content = _best(run)
+    tuning.load(content["model"])
+    folder = run / MODEL
+    _write_folder(folder, tuning.result(), content, run_text(run), run_vocabulary(run), name=name)
+    model = run / f"{name}.{quantization}.gguf"
+    try:
+        convert(folder, model, quantization=quantization, name=name)
+    except InferenceError as error:
+        raise CheckpointError(f"The model file could not be made: {error}") from error
+    state = None
+    if isinstance(tuning.module, StateTuned):
+        state = run / f"{name}.safetensors"
+        save_state(tuning.module, state)
+    return Exported(folder, model, state)
+
+
 def export_folder(run: Path, folder: Path, *, name: str) -> None:
-    """Write the last checkpoint of the training run in `run` as a model folder.
+    """Write the best checkpoint of the run in `run`, of all weights, as a model folder.
 
     Raises:
         CheckpointError: the run's checkpoint is missing or broken, or a weight does not fit
             into float16.
     """
-    content = load_checkpoint(run / CHECKPOINT)
-    shape = RWKV7Shape(**content["shape"])
-    weights = {key: _to_half(key, weight) for key, weight in content["model"].items()}
+    content = _best(run)
+    if content.get("method", "full") != "full":
+        raise CheckpointError(
+            f"{run} trained a part of a model only. Let its own command export it: --finish."
+        )
+    _write_folder(folder, content["model"], content, run_text(run), run_vocabulary(run), name=name)
+
+
+def _best(run: Path) -> dict[str, Any]:
+    return load_checkpoint(run / (BEST if (run / BEST).is_file() else CHECKPOINT))
+
+
+def _write_folder(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    content: Mapping[str, Any],
+    text: ChatText,
+    vocabulary: Path,
+    *,
+    name: str,
+) -> None:
+    halves = {key: _to_half(key, weight) for key, weight in weights.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
-    shutil.copyfile(run / TOKENIZER, folder / TOKENIZER)
-    config = model_config(name, shape, content["row_length"], load_tokenizer(folder / TOKENIZER))
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    part = folder / (WEIGHTS + ".part")
+    save_file(halves, part, metadata={"format": "pt"})
+    part.chmod(0o644)  # safetensors leaves it to its owner alone
+    part.replace(folder / WEIGHTS)
+    keep_vocabulary(vocabulary, folder)
+    config = model_config(name, content, text)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def model_config(
-    name: str, shape: RWKV7Shape, context_length: int, tokenizer: Tokenizer
-) -> dict[str, Any]:
-    """What a server must know beside the weights. `context_length`: tokens a row in training."""
+def model_config(name: str, content: Mapping[str, Any], text: ChatText) -> dict[str, Any]:
+    """What a server must know beside the weights. `content`: of a checkpoint."""
+    template = asdict(text.template) | {"end_of_text": text.marks.end_of_text}
+    for key in ("system", "names"):  # left out where they are as everywhere
+        if not template[key]:
+            del template[key]
     return {
         "name": name,
-        "architecture": "rwkv7",
-        "layers": shape.layers,
-        "width": shape.width,
-        "vocab_size": shape.vocab_size,
-        "head_size": shape.head_size,
-        "context_length": context_length,
-        "template": {
-            "user": USER,
-            "assistant": FRIEND,
-            "separator": SEPARATOR,
-            "end_of_text": turn_tokens(tokenizer).end_of_text,
-        },
+        "architecture": content.get("architecture", "rwkv7"),
+        **content["shape"],
+        "context_length": content["row_length"],  # tokens a row in training
+        "template": template,
     }
 
 
@@ -77,7 +144,7 @@ def export_pth(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_folder(folder: Path) -> tuple[RWKV7, Tokenizer]:
-    """Load what `export_folder` wrote, in float32.
+    """Load an RWKV-7 with a BPE vocabulary that `export_folder` wrote, in float32.
 
     Raises:
         CheckpointError: a file is missing, broken, or does not fit the others.
@@ -102,7 +169,7 @@ def load_folder(folder: Path) -> tuple[RWKV7, Tokenizer]:
 
 
 def _to_half(key: str, weight: Tensor) -> Tensor:
-    half = weight.to(torch.float16)
+    half = weight.detach().to("cpu", torch.float16)
     if not torch.isfinite(half).all():
         raise CheckpointError(f"{key} has values too large for float16; nothing was written.")
     return half.contiguous()
@@ -114,11 +181,11 @@ def command(
     name: str = "pocket-friend",
     pth: Annotated[Path | None, typer.Option(help="Also write this .pth, in float32.")] = None,
 ) -> None:
-    """Write the last checkpoint of a run as a model folder."""
+    """Write the best checkpoint of a run as a model folder."""
     try:
         export_folder(run, folder, name=name)
         if pth is not None:
-            export_pth(load_checkpoint(run / CHECKPOINT)["model"], pth)
+            export_pth(_best(run)["model"], pth)
     except FinetuneError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

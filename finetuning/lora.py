@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetuning.dropout import dropout
 from finetuning.errors import CheckpointError
 
 TARGETS = ("blocks.*.att.*", "blocks.*.ffn.*")
@@ -86,7 +87,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        narrow = functional.linear(functional.dropout(x, self.dropout, self.training), self.lora_a)
+        narrow = functional.linear(dropout(x, self.dropout if self.training else 0), self.lora_a)
         return functional.linear(x, self.base) + functional.linear(narrow, self.lora_b) * self.scale
 
     @property

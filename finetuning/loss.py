@@ -20,7 +20,9 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
         head, x = weight.to(dtype), hidden.to(dtype)
-        dhidden, dweight = torch.empty_like(hidden), torch.zeros_like(weight)
+        dhidden = torch.empty_like(hidden)
+        # a frozen head needs no gradient, which is as large as itself
+        dweight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         loss = hidden.new_zeros(())
         for start in range(0, len(targets), _ROWS):
             rows = slice(start, start + _ROWS)
@@ -32,14 +34,15 @@ class _HeadLoss(torch.autograd.Function):
             dlogits.scatter_add_(1, target, torch.full_like(target, -1, dtype=dlogits.dtype))
             narrow = dlogits.to(dtype)
             dhidden[rows] = (narrow @ head).float()
-            dweight += (narrow.t() @ x[rows]).float()
+            if dweight is not None:
+                dweight += (narrow.t() @ x[rows]).float()
         ctx.save_for_backward(dhidden, dweight)
         return loss
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
         dhidden, dweight = ctx.saved_tensors
-        return dhidden * dloss, dweight * dloss, None, None
+        return dhidden * dloss, None if dweight is None else dweight * dloss, None, None
 
 
 def head_loss(

@@ -93,7 +93,9 @@ class Reporter:
     def start(self, model: nn.Module, progress: float) -> None:
         """Show what is trained, and begin to measure."""
         size = sum(weight.numel() for weight in model.parameters())
-        self.say(f"{size / 1e6:.2f} million parameters; {progress:.1%} of the run is done")
+        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        part = "" if trained == size else f", {trained / 1e6:.2f} million of them trained"
+        self.say(f"{size / 1e6:.2f} million parameters{part}; {progress:.1%} of the run is done")
         self._began = (time.monotonic(), progress)
         self._bar.start()
 

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+
+from finetuning.dropout import dropout, run_block
 
 NOTHING_READ = -1e30
 """The exponent p of the sums before the first token: they weigh nothing."""
@@ -258,6 +259,9 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """One layer: both halves, each behind a layer norm and added to the stream."""
 
+    dropout = 0.0
+    """Share of what either half adds that is left out in training."""
+
     def __init__(self, shape: RWKV4Shape, layer: int) -> None:
         super().__init__()
         self.layer = layer
@@ -274,9 +278,10 @@ class Block(nn.Module):
             x = self.ln0(x)
         mixed = self.ln1(x)
         y, (aa, bb, pp) = self.att(mixed, state)
-        x = x + y
+        share = self.dropout if self.training else 0.0
+        x = x + dropout(y, share)
         fed = self.ln2(x)
-        x = x + self.ffn(fed, state.channel_shift)
+        x = x + dropout(self.ffn(fed, state.channel_shift), share)
         return x, LayerState(mixed[:, -1], aa, bb, pp, fed[:, -1])
 
 
@@ -310,11 +315,8 @@ class RWKV4(nn.Module):
         """
         state = self.new_state(tokens.shape[0]) if state is None else state
         x, after = self.emb(tokens), []
-        for block, before in zip(self.blocks, state, strict=True):
-            if self.recompute and torch.is_grad_enabled():
-                x, new = checkpoint(block, x, before, use_reentrant=False)
-            else:
-                x, new = block(x, before)
+        for layer, (block, before) in enumerate(zip(self.blocks, state, strict=True)):
+            x, new = run_block(block, layer, x, before, recompute=self.recompute)
             after.append(new)
         return self.ln_out(x), after
 

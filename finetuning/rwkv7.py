@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetuning.dropout import dropout, run_block
+
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 16 keep all factors within 2^14."""
 
@@ -273,7 +275,7 @@ def _shifted(x: Tensor, last: Tensor) -> Tensor:
 class TimeMix(nn.Module):
     """The recurrent half of a block."""
 
-    def __init__(self, shape: RWKV7Shape, layer: int) -> None:
+    def __init__(self, shape: RWKV7Shape, layer: int, ranks: LoraRanks) -> None:
         super().__init__()
         self.layer = layer
         self.heads, self.size = shape.heads, shape.head_size
@@ -287,7 +289,6 @@ class TimeMix(nn.Module):
 
         self.x_r, self.x_w, self.x_k = vector(), vector(), vector()
         self.x_v, self.x_a, self.x_g = vector(), vector(), vector()
-        ranks = lora_ranks(width)
         self.w0 = vector()
         self.w1, self.w2 = down_up(ranks.decay)
         self.a0 = vector()
@@ -375,13 +376,16 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """One layer: both halves, each behind a layer norm and added to the stream."""
 
-    def __init__(self, shape: RWKV7Shape, layer: int) -> None:
+    dropout = 0.0
+    """Share of what either half adds that is left out in training."""
+
+    def __init__(self, shape: RWKV7Shape, layer: int, ranks: LoraRanks) -> None:
         super().__init__()
         if layer == 0:
             self.ln0 = nn.LayerNorm(shape.width)
         self.ln1 = nn.LayerNorm(shape.width)
         self.ln2 = nn.LayerNorm(shape.width)
-        self.att = TimeMix(shape, layer)
+        self.att = TimeMix(shape, layer, ranks)
         self.ffn = ChannelMix(shape)
 
     def forward(
@@ -392,22 +396,31 @@ class Block(nn.Module):
             x = self.ln0(x)
         mixed = self.ln1(x)
         y, v_first, wkv = self.att(mixed, v_first, state)
-        x = x + y
+        share = self.dropout if self.training else 0.0
+        x = x + dropout(y, share)
         fed = self.ln2(x)
-        x = x + self.ffn(fed, state.channel_shift)
+        x = x + dropout(self.ffn(fed, state.channel_shift), share)
         return x, v_first, LayerState(mixed[:, -1], wkv, fed[:, -1])
 
 
 class RWKV7(nn.Module):
     """The language model."""
 
-    def __init__(self, shape: RWKV7Shape) -> None:
+    recompute = False
+    """Whether training forgets what a block computed, and computes it again for the gradient:
+    memory for one block's intermediates instead of all, for about a third more time."""
+
+    def __init__(self, shape: RWKV7Shape, ranks: LoraRanks | None = None) -> None:
+        """Make a model without values. `ranks`: by default the reference's for this width."""
         super().__init__()
         if shape.width % shape.head_size:
             raise ValueError(f"width {shape.width} is no multiple of {shape.head_size}")
         self.shape = shape
+        self.ranks = lora_ranks(shape.width) if ranks is None else ranks
         self.emb = nn.Embedding(shape.vocab_size, shape.width)
-        self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.blocks = nn.ModuleList(
+            Block(shape, layer, self.ranks) for layer in range(shape.layers)
+        )
         self.ln_out = nn.LayerNorm(shape.width)
         self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
 
@@ -427,8 +440,8 @@ class RWKV7(nn.Module):
         """
         state = self.new_state(tokens.shape[0]) if state is None else state
         x, v_first, after = self.emb(tokens), None, []
-        for block, before in zip(self.blocks, state, strict=True):
-            x, v_first, new = block(x, v_first, before)
+        for layer, (block, before) in enumerate(zip(self.blocks, state, strict=True)):
+            x, v_first, new = run_block(block, layer, x, v_first, before, recompute=self.recompute)
             after.append(new)
         return self.ln_out(x), after
 

@@ -183,7 +183,7 @@ def conversations(
                     report.leave_out("messages without words")
             turns = tuple(alternating(said, report))
             if turns:
-                yield Conversation(source, turns)
+                yield Conversation(source, turns, roles=True)
 
 
 def alternating(said: Iterable[tuple[bool, str]], report: ReadingReport) -> Iterator[str]:

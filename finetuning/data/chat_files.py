@@ -110,7 +110,7 @@ def read_pairs(path: Path, report: ReadingReport) -> Iterator[Conversation]:
             report.leave_out("heading")
         else:
             report.used += 1
-            yield Conversation("pairs", turns)
+            yield Conversation("pairs", turns, roles=True)
 
 
 def _numbered(rows: Any, file: str, report: ReadingReport) -> Iterator[tuple[int, list[str]]]:
@@ -178,7 +178,7 @@ def _conversation(line: bytes, report: ReadingReport) -> Conversation:
     report.used += 1
     for reason, count in notes.left_out.items():
         report.leave_out(f"{reason}, within conversations", count)
-    return Conversation(source, turns, str(entry.get("sub", "")))
+    return Conversation(source, turns, str(entry.get("sub", "")), roles="messages" in entry)
 
 
 def _turns(turns: Any) -> tuple[str, ...]:

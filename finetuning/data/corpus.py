@@ -27,6 +27,8 @@ class Conversation:
     source: str
     turns: tuple[str, ...]
     sub: str = ""
+    roles: bool = False
+    """Whether the second speaker is the one to imitate, and not just another person."""
 
 
 @dataclass(slots=True)

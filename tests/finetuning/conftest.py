@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="training needs torch")
 
 from tokenizers import Tokenizer
 
+from finetuning.data.chat_text import ChatText, read_chat_text
 from finetuning.data.tokenizer import load_tokenizer, train_tokenizer
 from finetuning.rwkv7 import RWKV7, RWKV7Shape, initialize
 
@@ -25,10 +26,20 @@ TURNS = (
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     train_tokenizer((turn for turns in TURNS for turn in turns), VOCABULARY).save(str(path))
-    return load_tokenizer(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(vocabulary: Path) -> Tokenizer:
+    return load_tokenizer(vocabulary)
+
+
+@pytest.fixture(scope="session")
+def text(vocabulary: Path) -> ChatText:
+    return read_chat_text(vocabulary)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from finetuning.checkpoint import save_atomically
 from finetuning.errors import CheckpointError
 from finetuning.export import CONFIG, WEIGHTS, export_folder, load_folder
+from finetuning.run_folder import CHECKPOINT, TOKENIZER
 from finetuning.rwkv7 import CHUNK, RWKV7
-from finetuning.train import CHECKPOINT, TOKENIZER
 
 
 @pytest.fixture

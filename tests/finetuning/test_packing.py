@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
+from finetuning.data.chat_text import ChatText, Marks
 from finetuning.data.corpus import Conversation
 from finetuning.data.packing import (
     IGNORED,
@@ -19,9 +19,8 @@ from finetuning.data.packing import (
     lay_into_rows,
     tokenize,
 )
-from finetuning.data.tokenizer import TurnTokens
 
-TEMPLATE = TurnTokens(0, 1, 2, 3)
+MARKS = Marks((1,), (2,), (3,), 0)
 ROOM = 24
 
 turns_of_tokens = st.lists(
@@ -32,26 +31,25 @@ turns_of_tokens = st.lists(
 @given(turns=turns_of_tokens)
 def test_pieces_fit_and_lose_no_turn(turns: list[list[int]]) -> None:
     arrays = [np.array(turn, dtype=np.uint16) for turn in turns]
-    pieces = [piece.tolist() for piece in cut_into_pieces(arrays, TEMPLATE, ROOM)]
+    pieces = [piece.tolist() for piece in cut_into_pieces(arrays, MARKS, ROOM)]
 
     assert all(0 < len(piece) <= ROOM for piece in pieces)
-    joined = [token for piece in pieces for token in piece if token != TEMPLATE.end_of_text]
+    joined = [token for piece in pieces for token in piece if token != 0]
     wanted = []
     for index, turn in enumerate(turns):
-        label = TEMPLATE.user if index % 2 == 0 else TEMPLATE.friend
-        wanted += [label, *turn, TEMPLATE.separator]
+        wanted += [1 + index % 2, *turn, 3]
     assert joined == wanted
     for piece in pieces:
-        assert piece[0] in (TEMPLATE.user, TEMPLATE.friend)
-        assert TEMPLATE.end_of_text not in piece[:-1]
+        assert piece[0] in (1, 2)
+        assert 0 not in piece[:-1]
     for piece in pieces[:-1]:
-        assert piece[-1] == TEMPLATE.separator
+        assert piece[-1] == 3
 
 
 def test_a_turn_longer_than_a_row_is_cut_to_fit() -> None:
-    (piece,) = cut_into_pieces([np.arange(4, 90, dtype=np.uint16)], TEMPLATE, ROOM)
+    (piece,) = cut_into_pieces([np.arange(4, 90, dtype=np.uint16)], MARKS, ROOM)
     assert len(piece) == ROOM
-    assert piece[-1] == TEMPLATE.separator
+    assert piece[-1] == 3
 
 
 @given(lengths=st.lists(st.integers(1, ROOM), max_size=60))
@@ -70,27 +68,25 @@ def conversations(source: str, count: int) -> list[Conversation]:
     return [Conversation(source, (f"one {i}", f"two {i}", f"three {i}")) for i in range(count)]
 
 
-def test_an_epoch_is_a_function_of_seed_and_number(tokenizer: Tokenizer) -> None:
-    data = tokenize(conversations("test", 40), tokenizer)
-    packer = Packer(data, tokenizer, 64, seed=3)
-    again = Packer(data, tokenizer, 64, seed=3)
+def test_an_epoch_is_a_function_of_seed_and_number(text: ChatText) -> None:
+    data = tokenize(conversations("test", 40), text)
+    packer = Packer(data, text, 64, seed=3)
+    again = Packer(data, text, 64, seed=3)
     assert np.array_equal(packer.epoch(1), again.epoch(1))
     assert not np.array_equal(packer.epoch(0), packer.epoch(1)[: len(packer.epoch(0))])
 
 
 @pytest.mark.parametrize(("weight", "low", "high"), [(0.25, 60, 140), (1, 400, 400), (2, 800, 800)])
-def test_sources_count_by_their_weight(
-    tokenizer: Tokenizer, weight: float, low: int, high: int
-) -> None:
-    data = tokenize(conversations("test", 400), tokenizer, {"test": weight})
-    rows = Packer(data, tokenizer, 64, seed=0).epoch(0)
-    assert low <= int((rows == TEMPLATE.end_of_text).sum()) <= high
+def test_sources_count_by_their_weight(text: ChatText, weight: float, low: int, high: int) -> None:
+    data = tokenize(conversations("test", 400), text, {"test": weight})
+    rows = Packer(data, text, 64, seed=0).epoch(0)
+    assert low <= int((rows == 0).sum()) <= high
 
 
-def test_the_first_turn_is_left_out_about_half_the_time(tokenizer: Tokenizer) -> None:
-    data = tokenize(conversations("test", 400), tokenizer)
-    rows = Packer(data, tokenizer, 64, seed=0).epoch(0)
-    users, friends = (rows == TEMPLATE.user).sum(), (rows == TEMPLATE.friend).sum()
+def test_the_first_turn_is_left_out_about_half_the_time(text: ChatText) -> None:
+    data = tokenize(conversations("test", 400), text)
+    rows = Packer(data, text, 64, seed=0).epoch(0)
+    users, friends = (rows == 1).sum(), (rows == 2).sum()
     swapped = 2 * 400 - users  # a whole conversation has two turns of the user, a swapped one one
     assert friends == 400
     assert 150 < swapped < 250

@@ -15,15 +15,17 @@ import torch
 
 from finetuning.checkpoint import load_checkpoint, save_atomically
 from finetuning.errors import CheckpointError, CorpusError, DivergedError
-from finetuning.train import CHECKPOINT, CURVE, TrainSettings, train
+from finetuning.run_folder import CHECKPOINT, CURVE
+from finetuning.settings import TrainSettings
+from finetuning.train import train
 
 ROOT = Path(__file__).parents[2]
 
 
 def tiny(corpus: Path, out: Path) -> TrainSettings:
     return TrainSettings(
-        data=corpus,
-        valid=corpus,
+        data=(corpus,),
+        valid=(corpus,),
         out=out,
         tokens=4 * 64 * 12,
         layers=2,
@@ -55,13 +57,15 @@ def test_loss_falls(corpus: Path, tmp_path: Path, precision: str) -> None:
     assert len(curve) == 12
     assert float(curve[0][2]) > 5.5
     assert float(curve[-1][2]) < 0.8 * float(curve[0][2])
-    assert [row[0] for row in curve if row[3]] == ["5", "10"]
+    assert [row[0] for row in curve if row[3]] == ["5", "10", "12"]
 
 
 _KILLED_AT_STEP_7 = """
 import dataclasses, os, pathlib, signal, sys
 from finetuning.progress import Reporter
-from finetuning.train import TrainSettings, train
+from finetuning.settings import TrainSettings
+from finetuning.lora import LoraSettings
+from finetuning.train import train
 
 class Killer(Reporter):
     def step(self, record, progress):
@@ -120,8 +124,8 @@ def test_the_number_of_workers_changes_nothing(corpus: Path, tmp_path: Path) -> 
 
 def test_a_finished_run_trains_no_further(corpus: Path, tmp_path: Path) -> None:
     settings = tiny(corpus, tmp_path / "run")
-    first = {name: weight.clone() for name, weight in train(settings).state_dict().items()}
-    again = train(settings).state_dict()
+    first = {name: weight.clone() for name, weight in train(settings).tuning.weights().items()}
+    again = train(settings).tuning.weights()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert len(losses(settings.out)) == 12
 
