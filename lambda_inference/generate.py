@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy.typing as npt
 
 from lambda_inference.engine import Engine, State
 from lambda_inference.errors import DeadlinePassed
-from lambda_inference.guards import ReplyGuard, StopTexts
+from lambda_inference.guards import Marks, ReplyGuard, StopTexts, letters
 from lambda_inference.prompt import Prompt, PromptBuilder
 from lambda_inference.sampling import Sampler, SamplingSettings
 from lambda_inference.state_cache import StateCache, prefix_keys
-from lambda_inference.tokenizer import Tokenizer, Utf8Stream
+from lambda_inference.tokenizer import Tokenizer, Utf8Stream, decode
 
 _PREFILL_CHUNK = 256  # tokens read between two looks at the clock
 _ATTEMPTS = 3  # replies begun before one that only speaks for others is given up
@@ -184,13 +185,15 @@ class Generator:
                 draft.reason = "length"
             else:
                 logits = self._step(draft)
-                bans = guard.bans(draft.tokens) if draft.tokens else draft.start_bans
+                text = draft.said.decode("utf-8", "ignore")
+                bans = guard.bans(draft.tokens, text) if said else draft.start_bans
                 token = sampler.sample(logits, bans)
                 if token in guard.ends:
                     draft.reason = "stop"
                     break
                 draft.tokens.append(token)
-                if delta := draft.text.feed(self._tokenizer.token_bytes(token)):
+                draft.said += (data := self._tokenizer.token_bytes(token))
+                if delta := draft.text.feed(data):
                     yield delta
                 if draft.text.stopped_by is not None:
                     draft.reason = "stop"
@@ -253,7 +256,20 @@ class Generator:
             if self._tokenizer.token_bytes(words[0]).decode("utf-8", "replace").strip()
             in (label, label.rstrip(":"))
         }
-        return ReplyGuard(frozenset(ends | firsts), frozenset(ends), prompt.previous_replies)
+        return ReplyGuard(
+            frozenset(ends | firsts),
+            frozenset(ends),
+            prompt.previous_replies,
+            frozenset(letters(decode(self._tokenizer, one)) for one in prompt.previous_replies),
+            lambda: self._marks,
+        )
+
+    @cached_property
+    def _marks(self) -> Marks:
+        read = self._tokenizer.token_bytes
+        return Marks.of(
+            read(token).decode("utf-8", "ignore") for token in range(self._tokenizer.vocab_size)
+        )
 
     def _remember(self, prompt: Prompt, draft: _Draft) -> None:
         """Keep the state after the reply, if the next request will write it in the same tokens.
@@ -280,6 +296,8 @@ class _Draft:
     text: ReplyText
     start_bans: frozenset[int]
     tokens: list[int] = field(default_factory=list)
+    said: bytearray = field(default_factory=bytearray)
+    """The bytes of `tokens`."""
     fed: int = 0
     reason: Literal["stop", "length"] | None = None
 

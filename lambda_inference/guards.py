@@ -8,7 +8,7 @@ that would do harm: the model then says something else, instead of being cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 _LONGEST_PERIOD = 64  # tokens in the longest phrase whose repetition is looked for
@@ -106,30 +106,61 @@ def _times_allowed(period: int) -> int:
     return 3 if period < 16 else 2
 
 
+def letters(text: str) -> str:
+    """What of a text is compared with another's: letters and digits, in any case.
+
+    Of a text that has none, such as an emoji, all but the spaces around it.
+    """
+    return re.sub(r"[\W_]+", "", text.casefold()) or text.strip()
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Tokens without a letter or digit."""
+
+    breaks: frozenset[int]
+    """Those with a line break in them, which may end a turn."""
+    others: frozenset[int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Marks:
+        """Those of a vocabulary, given in the order of its ids."""
+        breaks, others = [], []
+        for token, text in enumerate(texts):
+            if not any(letter.isalnum() for letter in text):
+                (breaks if "\n" in text else others).append(token)
+        return cls(frozenset(breaks), frozenset(others))
+
+
 @dataclass(frozen=True)
 class ReplyGuard:
     """Which tokens a reply must not have next.
 
     `start_bans` would make it begin with its end or with somebody's label. `ends` are the tokens
-    that end a turn. `previous` are the tokens of the assistant's earlier replies: the same
-    short answer twice is not ended but goes on, and a long one is left after 8 equal tokens.
+    that end a turn. `previous` are the tokens of the assistant's earlier replies, and `said` their
+    `letters`: a reply that is one of them so far does not end there, and goes on with a word, after
+    one mark at most; this works as well when its words have been shown already. A long one is left
+    after 8 equal tokens. `marks` is asked for only when a reply was said before.
     """
 
     start_bans: frozenset[int]
     ends: frozenset[int]
     previous: tuple[tuple[int, ...], ...]
+    said: frozenset[str]
+    marks: Callable[[], Marks]
 
-    def bans(self, tokens: Sequence[int]) -> set[int]:
-        """Bans after `tokens`, the reply so far."""
+    def bans(self, tokens: Sequence[int], text: str) -> set[int]:
+        """Bans after `tokens`, the reply so far, which read as `text`."""
         if not tokens:
             return set(self.start_bans)
         bans = loop_bans(tokens)
+        if self.said and letters(text) in self.said:
+            marks = self.marks()
+            bans |= self.start_bans | self.ends | marks.breaks
+            if not text[-1:].isalnum():
+                bans |= marks.others
         size = len(tokens)
         for reply in self.previous:
-            if size > len(reply) or tuple(tokens) != reply[:size]:
-                continue
-            if size == len(reply):
-                bans |= self.ends
-            elif size >= _SAME_REPLY:
+            if _SAME_REPLY <= size < len(reply) and tuple(tokens) == reply[:size]:
                 bans.add(reply[size])
         return bans

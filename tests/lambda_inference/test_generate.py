@@ -16,6 +16,7 @@ from lambda_inference.generate import (
     Generator,
     TextDelta,
 )
+from lambda_inference.guards import letters
 from lambda_inference.host import LoadedModel
 from lambda_inference.model import describe
 from lambda_inference.prompt import Message, PromptBuilder
@@ -174,6 +175,41 @@ def test_a_reply_is_not_said_twice(folder: Path) -> None:
     talk = Talk(folder, " fine")
     text, _ = talk.say(talk.request("how are you", "fine", "and now"))
     assert text != "fine"
+
+
+@pytest.mark.parametrize("said", ["Fine!", "fine ...", "FINE"])
+def test_nor_with_other_marks_and_capitals(folder: Path, said: str) -> None:
+    talk = Talk(folder, " fine", " fine.", " fine.\n\n")
+    text, end = talk.say(talk.request("how are you", said, "and now"))
+    assert text.casefold().startswith("fine")
+    assert letters(text) != "fine"
+    assert end.reason == "stop" or end.usage.completion_tokens == 50
+
+
+def test_a_break_does_not_end_a_reply_that_was_said(folder: Path) -> None:
+    talk = Talk(folder)
+    talk.replies = [talk.tokenizer.encode(" fine\n\n")]
+    assert len(talk.replies[0]) > len(talk.tokenizer.encode(" fine"))
+    assert talk.say(talk.request("how are you"))[0] == "fine"
+    text, _ = talk.say(talk.request("how are you", "Fine.", "and now"))
+    assert letters(text) != "fine"
+
+
+def test_a_reply_said_before_goes_on_the_same_way_for_a_seed(loaded: LoadedModel) -> None:
+    def reply(seed: int, *texts: str) -> str:
+        messages = [Message("assistant" if n % 2 else "user", t) for n, t in enumerate(texts)]
+        request = GenerationRequest(
+            loaded.prompts.build(messages), SamplingSettings(seed=seed, temperature=0.7), 20
+        )
+        *deltas, _ = loaded.generator.generate(request)
+        return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+    texts = ["hello there"]
+    for seed in range(4):
+        said = reply(seed, *texts)
+        again = reply(seed, *texts, said, "hello there")
+        assert again == reply(seed, *texts, said, "hello there")
+        assert letters(again) != letters(said)
 
 
 def test_half_a_character_at_the_end_is_dropped(folder: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lambda_inference.guards import ReplyGuard, StopTexts, loop_bans
+from lambda_inference.guards import Marks, ReplyGuard, StopTexts, letters, loop_bans
 
 CHUNKS = st.lists(st.text("ab\nU:s er", max_size=6), max_size=12)
 STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
@@ -91,25 +92,57 @@ def test_following_the_bans_ends_every_loop(wishes: list[int]) -> None:
     assert not re.search(rb"(.)\1{6}|(..)\2{4}|(.{4,15})\3{3}", bytes(said), re.DOTALL)
 
 
+def words(tokens: Sequence[int]) -> str:
+    """Fifty words that differ, then marks."""
+    return " ".join(f"w{token}" if token < 50 else "!" for token in tokens)
+
+
+REPLIES = ((10, 11), tuple(range(20, 40)))
+MARKS = Marks(breaks=frozenset({4}), others=frozenset({50, 51, 52}))
 GUARD = ReplyGuard(
     start_bans=frozenset({1, 2, 3}),
     ends=frozenset({3}),
-    previous=((10, 11), tuple(range(20, 40))),
+    previous=REPLIES,
+    said=frozenset(letters(words(reply)) for reply in REPLIES),
+    marks=lambda: MARKS,
 )
 
 
+def bans(*tokens: int) -> set[int]:
+    return GUARD.bans(tokens, words(tokens))
+
+
 def test_a_reply_does_not_begin_with_its_end_or_a_label() -> None:
-    assert GUARD.bans([]) == {1, 2, 3}
-    assert GUARD.bans([50]) == set()
+    assert bans() == {1, 2, 3}
+    assert bans(45) == set()
 
 
 def test_a_short_reply_said_before_goes_on() -> None:
-    assert GUARD.bans([10]) == set()
-    assert GUARD.bans([10, 11]) == {3}
-    assert GUARD.bans([10, 11, 12]) == set()
+    assert bans(10) == set()
+    assert bans(10, 11) == {1, 2, 3, 4}
+    assert bans(10, 11, 12) == set()
+
+
+def test_marks_and_capitals_do_not_make_another_reply() -> None:
+    assert bans(10, 11, 52) == {1, 2, 3, 4, 50, 51, 52}
+    assert bans(50, 10, 51, 11) == {1, 2, 3, 4}
+    assert GUARD.bans([7, 8], "W10, w11!") == {1, 2, 3, 4, 50, 51, 52}
+    assert GUARD.bans([7, 8], "w10 w1") == set()
 
 
 def test_a_long_reply_said_before_is_left() -> None:
-    assert GUARD.bans(list(range(20, 27))) == set()
-    assert GUARD.bans(list(range(20, 28))) == {28}
-    assert GUARD.bans([*range(20, 28), 5]) == set()
+    assert bans(*range(20, 27)) == set()
+    assert bans(*range(20, 28)) == {28}
+    assert bans(*range(20, 28), 5) == set()
+
+
+def test_letters_are_what_two_replies_have_in_common() -> None:
+    assert letters("I don't KNOW!") == letters(" i dont know...") == "idontknow"
+    assert letters("Stra\u00dfe_9") == letters("STRASSE 9")
+    assert letters(" \U0001f44b ") == "\U0001f44b" != letters("\U0001f600")
+    assert letters("!?") == "!?"
+
+
+def test_marks_of_a_vocabulary() -> None:
+    found = Marks.of(["a", "!", " ", "\n", ".\n\n", "x\n", "", "9", "\u00e9"])
+    assert found == Marks(frozenset({3, 4}), frozenset({1, 2, 6}))
