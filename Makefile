@@ -10,7 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help chat serve test lint check-native image image-test bench-peers format docs clean
+.PHONY: help chat serve test lint check-native image image-test bench-peers finetune-smoke format \
+	docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -47,6 +48,9 @@ bench-peers: $(VENV)/.ready-dev ## The engine beside llama.cpp and the rwkv pack
 	test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
 	build/peers/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python
 	$(BIN)/friend bench engine --peer-python build/peers/bin/python
+
+finetune-smoke: $(VENV)/.ready-dev ## Fine-tuning in small: train, be killed, go on, export, chat
+	$(BIN)/python -m tests.finetuning.smoke
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
