@@ -214,9 +214,9 @@ def load_model(
     store = None if state_store is None else state_store()
     description = describe(model_path(settings), name=settings.name)
     states = check_states(settings, description)
-    base, _, name = description.id.rpartition(":")
-    if name and name in states:  # a bot and its server share FRIEND_MODEL_NAME
-        description = replace(description, id=base)
+    own, _, persona = settings.name.rpartition(":")
+    if own and persona and states and "" not in states:
+        description = replace(description, id=own)  # FRIEND_MODEL_NAME is the bot's too
     tokenizer = description.tokenizer()
     engine = load_engine(
         description.weights,

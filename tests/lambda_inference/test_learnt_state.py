@@ -23,7 +23,7 @@ from torch import nn
 from finetuning.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.rwkv7 import RWKV7, LoraRanks, RWKV7Shape
 from finetuning.state_tuning import StateTuned, fingerprint, load_state, save_state
-from lambda_inference.errors import ModelCorrupt, ModelNotFound, StateForeign
+from lambda_inference.errors import ModelCorrupt, ModelNotFound, NotFound, StateForeign
 from lambda_inference.gguf.convert import FINGERPRINT_KEY, Quantization, convert
 from lambda_inference.host import ModelHost, check_states, load_model
 from lambda_inference.learnt_state import LearntState, identity_of, open_states
@@ -370,13 +370,16 @@ def test_values_that_are_no_numbers_are_refused(world: World, state: Path) -> No
 
 
 def test_the_bot_and_its_server_may_share_a_name(world: World) -> None:
-    settings = ModelSettings(
-        file=str(world.file("F32")), name="friend:poet", state=str(world.states), threads=1
-    )
-    model = load_model(settings, state_cache_bytes=0)
-    ids = [one.id for one in model.descriptions]
-    assert ids == ["friend", "friend:pirate", "friend:poet"]
-    assert model.named("friend:poet").description.id == "friend:poet"
+    for name in ("friend:poet", "friend:cook"):
+        settings = ModelSettings(
+            file=str(world.file("F32")), name=name, state=str(world.states), threads=1
+        )
+        model = load_model(settings, state_cache_bytes=0)
+        ids = [one.id for one in model.descriptions]
+        assert ids == ["friend", "friend:pirate", "friend:poet"]
+        assert model.named("friend:poet").description.id == "friend:poet"
+        with pytest.raises(NotFound, match="no model 'friend:cook' here"):
+            model.named("friend:cook")
 
 
 def test_friend_serve_ends_with_a_sentence(
