@@ -125,7 +125,8 @@ class Marks:
     @classmethod
     def of(cls, texts: Iterable[str]) -> Marks:
         """Those of a vocabulary, given in the order of its ids."""
-        breaks, others = [], []
+        breaks: list[int] = []
+        others: list[int] = []
         for token, text in enumerate(texts):
             if not any(letter.isalnum() for letter in text):
                 (breaks if "\n" in text else others).append(token)
