@@ -14,8 +14,9 @@ from bot.core.friend import Friend
 from bot.core.ports import Observer, Platform, Store
 from bot.core.queue import ConversationQueues
 from bot.core.responder import Responder
+from bot.core.waking import Waker
 from bot.errors import StoreFailed
-from bot.inference import client_settings
+from bot.inference import asleep_after, client_settings
 from bot.local_server import LocalServer, serve_command
 from bot.settings import Settings
 from bot.stores import default_url, open_store
@@ -58,11 +59,14 @@ async def open_bot(
             url = (await stack.enter_async_context(server)).url
         client = InferenceClient(client_settings(settings.model, url))
         await stack.enter_async_context(client)
+        waker = Waker(client.warm, asleep_after=asleep_after(settings.model, client.settings))
+        stack.push_async_callback(waker.close)
         registry = {platform.name: platform for platform in platforms}
         answer_within = timedelta(minutes=settings.store.answer_within_minutes)
         responder = Responder(
             store=store,
             model=client,
+            waker=waker,
             platforms=registry,
             settings=settings.reply,
             observer=observer,
@@ -74,6 +78,7 @@ async def open_bot(
         friend = Friend(
             store=store,
             queues=queues,
+            waker=waker,
             platforms=registry,
             triggers=settings.trigger,
             access=settings.access,

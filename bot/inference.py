@@ -9,6 +9,7 @@ from bot.errors import SettingsInvalid
 from bot.settings import ModelSettings
 from inference_client import Auth, BearerAuth, ClientSettings, NoAuth, SigV4Auth
 
+_ASLEEP_SECONDS = 300.0
 _FUNCTION_URL = re.compile(r"\.lambda-url\.([a-z0-9-]+)\.on\.aws$")
 
 
@@ -31,6 +32,17 @@ def client_settings(settings: ModelSettings, url: str) -> ClientSettings:
         )
     except ValueError as error:
         raise SettingsInvalid(f"FRIEND_MODEL_*: {error}") from None
+
+
+def asleep_after(settings: ModelSettings, client: ClientSettings) -> float:
+    """Seconds without use after which the model may sleep; 0 if it never does.
+
+    By default a model elsewhere is taken for a function: `friend deploy` pings its own every five
+    minutes. To another kind of server the ping is one small request in as long.
+    """
+    if settings.wake_after_seconds is not None:
+        return settings.wake_after_seconds
+    return 0.0 if client.loopback else _ASLEEP_SECONDS
 
 
 def _auth(settings: ModelSettings, url: str) -> Auth:

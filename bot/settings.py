@@ -101,6 +101,15 @@ class ModelSettings(Section):
         120.0, gt=0, description=("Longest wait for a whole reply, retries included.")
     )
     attempts: int = Field(4, ge=1, description="Tries for each reply before friend gives up.")
+    wake_after_seconds: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "A model not used for so long may sleep: friend pings it as soon as a message comes, "
+            "and not more often. 0: never. Empty: 300 for a model elsewhere, never for one on this "
+            "machine, which does not sleep."
+        ),
+    )
 
 
 class ReplySettings(Section):
@@ -245,6 +254,13 @@ class DiscordSettings(Section):
             "then also hears follow-ups that do not mention it."
         ),
     )
+    wake_on_typing: bool = Field(
+        False,
+        description=(
+            "Ping a model that may sleep (FRIEND_MODEL_WAKE_AFTER_SECONDS) already when somebody "
+            "begins to type in a direct message or in a thread friend is in."
+        ),
+    )
 
 
 class SlackSettings(Section):
@@ -261,6 +277,13 @@ class SlackSettings(Section):
         SecretStr(""),
         description=(
             "Signing secret; with it and no app token, friend listens for signed HTTP events."
+        ),
+    )
+    wake_on_open: bool = Field(
+        False,
+        description=(
+            "Ping a model that may sleep (FRIEND_MODEL_WAKE_AFTER_SECONDS) already when somebody "
+            "opens friend's messages."
         ),
     )
     http_host: str = Field("127.0.0.1", description="Address for signed HTTP events.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -21,10 +21,13 @@ from bot.core.manners import is_distress
 from bot.core.ports import Observer, Platform, Store
 from bot.core.queue import ConversationQueues
 from bot.core.triggers import Reason, decide
+from bot.core.waking import Waker
 from bot.errors import DeliveryFailed, StoreFailed
 from bot.settings import AccessSettings, TriggerSettings
 
 _log = structlog.get_logger(__name__)
+
+_RECENT_CONVERSATIONS = 100
 
 
 def new_key() -> str:
@@ -38,6 +41,9 @@ class Friend:
     A platform awaits `on_message` before it acknowledges an event: on return the message is
     durably accepted, and its reply comes later. Unless said otherwise, methods raise `StoreFailed`
     when the history is down.
+
+    Attributes:
+        answer_within: how long after it was said a message is still worth an answer.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Friend:
         *,
         store: Store,
         queues: ConversationQueues,
+        waker: Waker,
         platforms: Mapping[str, Platform],
         triggers: TriggerSettings,
         access: AccessSettings,
@@ -54,12 +61,13 @@ class Friend:
     ) -> None:
         self._store = store
         self._queues = queues
+        self._waker = waker
         self._platforms = platforms
         self._triggers = triggers
         self._access = access
         self._limits = RateLimits(access)
         self._observer = observer
-        self._answer_within = answer_within
+        self.answer_within = answer_within
         self._chance = chance
         self._locks: WeakValueDictionary[ConversationKey, asyncio.Lock] = WeakValueDictionary()
         self._told_behind: set[ConversationKey] = set()
@@ -85,6 +93,16 @@ class Friend:
             if reason is not None and reason.is_address:
                 self._say(message, texts.HISTORY_DOWN)
         self._observer.received(message.conversation.platform, outcome)
+
+    def expect(self, conversation: ConversationKey, person_id: str, *, is_direct: bool) -> None:
+        """Somebody is about to speak to friend: let the model wake meanwhile.
+
+        Returns at once; does nothing where the settings let friend not answer this person.
+        """
+        triggers = self._triggers
+        answers = triggers.direct_messages if is_direct else triggers.threads
+        if answers and permitted(conversation, person_id, self._access, is_direct=is_direct):
+            self._waker.wake()
 
     async def reset_for(
         self,
@@ -145,12 +163,16 @@ class Friend:
             conversation
         )
 
+    async def recent_conversations(self, platform: str) -> Sequence[ConversationKey]:
+        """Where people talked with friend lately, the last place first."""
+        return await self._store.recent(platform, limit=_RECENT_CONVERSATIONS)
+
     async def recover(self, platform: str) -> int:
         """Queue what an earlier process still owed on a platform; return how many replies.
 
         To be called once, when the platform can post.
         """
-        not_before = datetime.now(UTC) - self._answer_within
+        not_before = datetime.now(UTC) - self.answer_within
         owed = await self._store.unfinished(platform, not_before=not_before)
         for reply in owed:
             self._queues.put(reply, recovering=True)
@@ -184,7 +206,9 @@ class Friend:
 
     async def _take_words(self, message: IncomingMessage) -> str:
         refusal = None if is_distress(message.text) else self._refusal(message)
-        key = None if refusal is not None else new_key()
+        if refusal is None:
+            self._waker.wake()
+        key = new_key() if refusal is None else None
         accepted = await self._store.accept(message, reply_key=key)
         if accepted is None:
             return "duplicate"
@@ -263,6 +287,7 @@ class Friend:
             if refusal:
                 self._say(message, refusal)
             return "limited"
+        self._waker.wake()
         reply = await self._store.promise(
             message.conversation,
             turn_id,

@@ -218,6 +218,10 @@ class Store(Protocol):
         """Erase everything older than the retention limit; return how many messages."""
         ...
 
+    async def recent(self, platform: str, *, limit: int) -> Sequence[ConversationKey]:
+        """The conversations of a platform in which people spoke last, the newest first."""
+        ...
+
     async def is_friend_thread(self, conversation: ConversationKey) -> bool:
         """Whether friend has spoken in this conversation (for threads it is part of)."""
         ...

@@ -19,6 +19,7 @@ from bot.core.manners import has_slur, is_distress
 from bot.core.ports import Observer, Outlet, Platform, ReplyTimes, Store
 from bot.core.queue import Work
 from bot.core.splitting import split
+from bot.core.waking import Waker
 from bot.core.window import first_kept, to_messages
 from bot.errors import DeliveryFailed, StoreFailed
 from bot.settings import ReplySettings
@@ -48,6 +49,7 @@ class Responder:
 
     store: Store
     model: InferenceClient
+    waker: Waker
     platforms: Mapping[str, Platform]
     settings: ReplySettings
     observer: Observer
@@ -161,6 +163,7 @@ class _Attempt:
         owner = self._owner
         for _ in range(2):
             text = ""
+            owner.waker.used()
             async with owner.model.stream(messages, owner.options()) as stream:
                 async for piece in stream:
                     text += piece
@@ -168,6 +171,7 @@ class _Attempt:
                         self._first_word = self._elapsed()
                     await self._show(text)
                 self._timings = stream.final.timings
+            owner.waker.used()
             text = clean_reply(text)
             if text and not has_slur(text):
                 return text

@@ -407,6 +407,19 @@ class SqlStore:
     # -- the rest -------------------------------------------------------------------------------
 
     @_reads
+    async def recent(
+        self, connection: AsyncConnection, platform: str, *, limit: int
+    ) -> Sequence[ConversationKey]:
+        """The conversations of a platform in which people spoke last, the newest first."""
+        found = await connection.execute(
+            select(*CONVERSATION_KEY)
+            .where(conversations.c.platform == platform)
+            .order_by(conversations.c.active_at.desc(), conversations.c.id.desc())
+            .limit(limit)
+        )
+        return [ConversationKey(*row) for row in found]
+
+    @_reads
     async def is_friend_thread(
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> bool:

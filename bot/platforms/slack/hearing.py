@@ -12,7 +12,7 @@ import structlog
 from cachetools import LRUCache, TTLCache
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.core.conversation import IncomingMessage
+from bot.core.conversation import ConversationKey, IncomingMessage
 from bot.core.friend import Friend
 from bot.errors import StoreFailed
 from bot.platforms.slack.failures import CALL_ERRORS
@@ -75,6 +75,11 @@ class Hearing:
                 case None:
                     if is_spoken(event) and not is_own(event, self._me):
                         await self._hear(event, team_id)
+
+    def on_open(self, event: Event, team_id: str) -> None:
+        """Somebody opens friend's messages, and may write."""
+        place = ConversationKey(PLATFORM, team_id, str(event.get("channel", "")))
+        self._friend.expect(place, str(event.get("user", "")), is_direct=True)
 
     async def _hear(self, event: Event, team_id: str) -> None:
         """Take a new message in, and its twin not: a mention comes as two events.

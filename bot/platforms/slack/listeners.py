@@ -42,6 +42,9 @@ class _Listeners:
     async def on_event(self, event: dict[str, Any], body: dict[str, Any]) -> None:
         await self._hearing.on_event(event, str(body.get("team_id") or self._me.team_id))
 
+    async def on_open(self, event: dict[str, Any], body: dict[str, Any]) -> None:
+        self._hearing.on_open(event, str(body.get("team_id") or self._me.team_id))
+
     async def on_other_event(self) -> None:
         """An app may be subscribed to more; unacknowledged, Slack would send it again."""
 
@@ -86,12 +89,18 @@ async def _or_sorry(doing: Awaitable[str]) -> str:
 
 
 def bolt_app(
-    client: AsyncWebClient, me: Identity, friend: Friend, *, signing_secret: str | None
+    client: AsyncWebClient,
+    me: Identity,
+    friend: Friend,
+    *,
+    signing_secret: str | None,
+    wake_on_open: bool,
 ) -> AsyncApp:
     """The Bolt app.
 
     Args:
         signing_secret: for signed HTTP; None in Socket Mode, whose socket is proof enough.
+        wake_on_open: whether opening friend's messages lets the model wake.
     """
 
     async def authorize() -> AuthorizeResult:
@@ -117,6 +126,8 @@ def bolt_app(
     listeners = _Listeners(friend, Hearing(friend, client, me), me)
     app.event("message")(listeners.on_event)
     app.event("app_mention")(listeners.on_event)
+    if wake_on_open:
+        app.event("app_home_opened")(listeners.on_open)
     app.event(re.compile(".*"))(listeners.on_other_event)
     app.command(RESET_COMMAND)(listeners.on_reset)
     app.command(FORGET_COMMAND)(listeners.on_forget)

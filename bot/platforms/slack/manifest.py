@@ -29,12 +29,14 @@ BOT_SCOPES: dict[str, str] = {
 """Each scope, and what friend needs it for."""
 
 BOT_EVENTS: tuple[str, ...] = (
+    "app_home_opened",
     "app_mention",
     "message.channels",
     "message.groups",
     "message.im",
     "message.mpim",
 )
+"""What friend hears; `app_home_opened`, which needs no scope, is of use with SLACK_WAKE_ON_OPEN."""
 
 
 def app_manifest(*, request_url: str = "") -> dict[str, Any]:

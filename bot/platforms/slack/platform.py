@@ -8,6 +8,7 @@ from typing import Self
 
 import aiohttp
 import structlog
+from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.core.friend import Friend
@@ -95,15 +96,24 @@ class SlackPlatform:
         app_token = self._settings.app_token.get_secret_value()
         secret = self._settings.signing_secret.get_secret_value()
         if app_token:
-            app = bolt_app(self._client, me, friend, signing_secret=None)
+            app = self._app(friend, me, signing_secret=None)
             return SocketConnection(app, self._client, app_token, self._times)
         if not secret:
             raise BadToken(
                 "Slack needs one more secret: SLACK_APP_TOKEN (Socket Mode, recommended) or "
                 "SLACK_SIGNING_SECRET (signed HTTP events)."
             )
-        app = bolt_app(self._client, me, friend, signing_secret=secret)
+        app = self._app(friend, me, signing_secret=secret)
         return SignedHttpServer(app, host=self._settings.http_host, port=self._settings.http_port)
+
+    def _app(self, friend: Friend, me: Identity, *, signing_secret: str | None) -> AsyncApp:
+        return bolt_app(
+            self._client,
+            me,
+            friend,
+            signing_secret=signing_secret,
+            wake_on_open=self._settings.wake_on_open,
+        )
 
     def outlet(
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool

@@ -16,6 +16,7 @@ from bot.core.friend import Friend
 from bot.core.ports import ReplyTimes
 from bot.core.queue import ConversationQueues
 from bot.core.responder import Responder
+from bot.core.waking import Waker
 from bot.errors import DeliveryFailed
 from bot.settings import AccessSettings, ReplySettings, TriggerSettings
 from bot.stores import SqlStore, open_store
@@ -173,6 +174,7 @@ async def scene(
     *,
     stage: Stage | None = None,
     burst_seconds: float = 0.0,
+    asleep_after: float = 0.0,
     **settings: Any,
 ) -> AsyncIterator[Scene]:
     """A friend on a stage; keyword settings go to the section that knows them."""
@@ -191,9 +193,11 @@ async def scene(
         return section(**{k: v for k, v in settings.items() if k in section.model_fields})
 
     async with InferenceClient(client_settings) as client:
+        waker = Waker(client.warm, asleep_after=asleep_after)
         responder = Responder(
             store=store,
             model=client,
+            waker=waker,
             platforms={stage.name: stage},
             settings=pick(ReplySettings),
             observer=counts,
@@ -203,6 +207,7 @@ async def scene(
         friend = Friend(
             store=store,
             queues=queues,
+            waker=waker,
             platforms={stage.name: stage},
             triggers=pick(TriggerSettings),
             access=pick(AccessSettings),
@@ -213,4 +218,5 @@ async def scene(
             yield Scene(stage, friend, queues, store, model, counts)
         finally:
             await queues.drain(0)
+            await waker.close()
             await store.close()

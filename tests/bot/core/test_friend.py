@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -394,3 +395,46 @@ async def test_a_slur_is_never_said(tmp_path: Path, model: FakeModel) -> None:
         await on_stage.say("what am I?")
         await on_stage.quiet()
         assert on_stage.stage.texts() == ["you are nice"]
+
+
+async def test_a_sleeping_model_is_woken_before_the_message_is_even_stored(
+    tmp_path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(tmp_path, model, asleep_after=60) as on_stage:
+        accept = on_stage.store.accept
+
+        async def accept_once_pinged(*args: Any, **kwargs: Any) -> Any:
+            async with asyncio.timeout(20):
+                while not model.warmed:
+                    await asyncio.sleep(0.01)
+            return await accept(*args, **kwargs)
+
+        monkeypatch.setattr(on_stage.store, "accept", accept_once_pinged)
+        await on_stage.say("hello")
+        await on_stage.say("are you awake?", channel="another")
+        await on_stage.quiet()
+        assert [request.path for request in model.received].count("/") == 1
+        assert len(model.answered) == 2
+
+
+async def test_what_needs_no_model_wakes_none(tmp_path: Path, model: FakeModel) -> None:
+    async with scene(tmp_path, model, asleep_after=60, block_people="bob") as on_stage:
+        await on_stage.say("nothing to friend", mention=False)
+        await on_stage.say("hello", by=BOB)
+        await on_stage.say("about")
+        await on_stage.say("reset")
+        await on_stage.say("")
+        on_stage.friend.expect(on_stage.message("").conversation, BOB.id, is_direct=True)
+        await on_stage.quiet()
+        await asyncio.sleep(0.1)
+        assert model.received == []
+
+
+async def test_a_ping_that_fails_costs_no_reply(tmp_path: Path) -> None:
+    async with (
+        FakeModel(warm_ping=False) as model,
+        scene(tmp_path, model, asleep_after=60) as on_stage,
+    ):
+        await on_stage.say("hello")
+        await on_stage.quiet()
+        assert on_stage.stage.texts() == ["I heard: hello"]

@@ -169,3 +169,12 @@ async def test_a_cancelled_call_leaves_the_store_usable(store: SqlStore, clock: 
         known = await store.accept(said, reply_key=None) is None
         assert known or isinstance(outcome, asyncio.CancelledError)
     assert len(await store.window(LOBBY)) == 12
+
+
+async def test_the_places_people_spoke_in_last_come_first(chat: Chat, clock: Clock) -> None:
+    for where in (LOBBY, THREAD, SLACK, KITCHEN, LOBBY):
+        clock.now += timedelta(seconds=1)
+        await chat.hear("hi", where=where)
+    assert await chat.store.recent("discord", limit=5) == [LOBBY, KITCHEN, THREAD]
+    assert await chat.store.recent("discord", limit=2) == [LOBBY, KITCHEN]
+    assert await chat.store.recent("terminal", limit=5) == []

@@ -281,9 +281,8 @@ async def test_history_down_is_said_and_the_thread_goes_on_later(
     assert all(delivery.acknowledged for delivery in slack.deliveries)
 
 
-async def test_events_friend_did_not_ask_for_are_acknowledged(stage: Stage, alice: User) -> None:
+async def test_events_friend_has_no_use_for_are_acknowledged(stage: Stage, alice: User) -> None:
     slack = stage.slack
-    slack.events.add("app_home_opened")
     slack.socket.ack_seconds = 20.0
     async with stage.bot():
         await slack.open_home(alice)

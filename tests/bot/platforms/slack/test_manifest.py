@@ -29,7 +29,9 @@ def test_scopes_are_exactly_those_the_code_needs() -> None:
     needed -= {"connections:write"}
     manifest = app_manifest()
     needed |= {
-        EVENT_SCOPES[name] for name in manifest["settings"]["event_subscriptions"]["bot_events"]
+        EVENT_SCOPES[name]
+        for name in manifest["settings"]["event_subscriptions"]["bot_events"]
+        if name != "app_home_opened"  # which needs none
     }
     needed |= {"commands"}  # slash commands and the shortcut
     needed |= {"assistant:write"}  # what agent_view itself requires
@@ -38,7 +40,7 @@ def test_scopes_are_exactly_those_the_code_needs() -> None:
 
 def test_every_kind_of_conversation_is_heard() -> None:
     events = set(app_manifest()["settings"]["event_subscriptions"]["bot_events"])
-    assert events == {"app_mention", *MESSAGE_EVENTS.values()}
+    assert events == {"app_home_opened", "app_mention", *MESSAGE_EVENTS.values()}
 
 
 def test_agent_view_and_socket_mode_by_default() -> None:
