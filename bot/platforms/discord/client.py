@@ -19,20 +19,24 @@ from bot.platforms.discord.incoming import (
     is_visible,
     text_of,
 )
+from bot.platforms.discord.missed import Missed
 
 if TYPE_CHECKING:
     from bot.core.friend import Friend
+    from bot.platforms.discord.courier import Courier
+    from bot.settings import DiscordSettings
 
 _log = structlog.get_logger(__name__)
 
 
-def intents(*, message_content: bool) -> discord.Intents:
+def intents(*, message_content: bool, typing: bool) -> discord.Intents:
     """What friend needs to hear, and no more; only message content is privileged."""
     wanted = discord.Intents.none()
     wanted.guilds = True
     wanted.guild_messages = True
     wanted.dm_messages = True
     wanted.message_content = message_content
+    wanted.typing = typing
     return wanted
 
 
@@ -46,9 +50,13 @@ class Listener(discord.Client):
         hears: whether the gateway is up now.
     """
 
-    def __init__(self, friend: Friend, *, message_content: bool, **options: Any) -> None:
+    def __init__(
+        self, friend: Friend, settings: DiscordSettings, courier: Courier, **options: Any
+    ) -> None:
         super().__init__(
-            intents=intents(message_content=message_content),
+            intents=intents(
+                message_content=settings.message_content, typing=settings.wake_on_typing
+            ),
             max_messages=None,
             chunk_guilds_at_startup=False,
             member_cache_flags=discord.MemberCacheFlags.none(),
@@ -58,16 +66,31 @@ class Listener(discord.Client):
         self.commands = FriendCommands(self, friend)
         self.hears = False
         self._friend = friend
-        self._message_content = message_content
+        self._message_content = settings.message_content
         self._order: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._missed = Missed(self, friend, courier, hear=self._hear, in_order=self._in_order)
 
     async def setup_hook(self) -> None:
         """Between login and the gateway: register the commands, if they changed."""
         await self.commands.sync_if_changed()
 
+    async def close(self) -> None:
+        """Hear nothing more, not even what was missed."""
+        await self._missed.stop()
+        await super().close()
+
     async def on_connect(self) -> None:
         """A new session has begun."""
         self.hears = True
+        self._missed.begin()
+
+    async def on_ready(self) -> None:
+        """The session knows of its servers now."""
+        self._missed.look_back()
+
+    async def on_guild_available(self, guild: discord.Guild) -> None:
+        """A server was late, or is back after an outage."""
+        self._missed.look_back()
 
     async def on_resumed(self) -> None:
         """The session goes on after a break."""
@@ -78,22 +101,16 @@ class Listener(discord.Client):
         self.hears = False
 
     async def on_message(self, message: discord.Message) -> None:
-        """Hand a message to the core, unless it is friend's own or cannot be read."""
-        me = self.user
-        if me is None or message.author.id == me.id or not is_spoken(message):
-            return
-        if not is_visible(message, me, message_content=self._message_content):
-            return
-        async with self._in_order(message.channel.id):
-            taking_part = await self._takes_part(message)
-            await self._friend.on_message(incoming(message, me, in_friend_thread=taking_part))
+        """Hear a message, after what was missed before it in its channel."""
+        if self._concerns_friend(message):
+            async with self._in_order(message.channel.id):
+                await self._missed.hear(message.channel, before=message.id)
+                await self._hear(message)
 
     async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
         """Follow an edit, which may be of a message from before this process."""
         message, me = event.message, self.user
-        if me is None or message.author.id == me.id or not is_spoken(message):
-            return
-        if not is_visible(message, me, message_content=self._message_content):
+        if me is None or not self._concerns_friend(message):
             return
         async with self._in_order(event.channel_id):
             try:
@@ -110,6 +127,17 @@ class Listener(discord.Client):
         """Follow a purge by a moderator."""
         await self._deleted(event.message_ids, event.channel_id)
 
+    async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
+        """Somebody begins to write, and friend would answer."""
+        place: object = None
+        if event.guild_id is not None:
+            guild = self.get_guild(event.guild_id)
+            place = guild.get_thread(event.channel_id) if guild is not None else None
+            if place is None or not await self._takes_part(place):
+                return
+        key = conversation_of(place, event.channel_id, event.guild_id)
+        self._friend.expect(key, str(event.user_id), is_direct=event.guild_id is None)
+
     async def on_error(self, event_method: str, /, *args: Any, **kwargs: Any) -> None:
         """A defect in a handler: logged, and the client goes on."""
         _log.exception("discord.handler_failed", handler=event_method)
@@ -122,9 +150,25 @@ class Listener(discord.Client):
             except StoreFailed as error:
                 _log.error("store.failed", error=str(error))
 
-    async def _takes_part(self, message: discord.Message) -> bool:
-        """Whether the message is in a thread that friend was added to or has spoken in."""
-        thread = message.channel
+    def _concerns_friend(self, message: discord.Message) -> bool:
+        """Whether somebody else said this, and friend can read it."""
+        me = self.user
+        return (
+            me is not None
+            and message.author.id != me.id
+            and is_spoken(message)
+            and is_visible(message, me, message_content=self._message_content)
+        )
+
+    async def _hear(self, message: discord.Message) -> None:
+        """Hand a message to the core, unless it is friend's own or cannot be read."""
+        me = self.user
+        if me is not None and self._concerns_friend(message):
+            taking_part = await self._takes_part(message.channel)
+            await self._friend.on_message(incoming(message, me, in_friend_thread=taking_part))
+
+    async def _takes_part(self, thread: object) -> bool:
+        """Whether this is a thread that friend was added to or has spoken in."""
         if not isinstance(thread, discord.Thread):
             return False
         if thread.me is not None:

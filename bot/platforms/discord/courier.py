@@ -97,7 +97,7 @@ class Courier:
         """
         await self.close()
         try:
-            self._client = await self._attempt(lambda: _logged_in(token))
+            self._client = await self.attempt(lambda: _logged_in(token))
         except discord.LoginFailure as error:
             raise BadToken(LOGIN_REFUSED) from error
         except discord.HTTPException as error:
@@ -127,7 +127,7 @@ class Courier:
             return await place.send(text, nonce=nonce, reference=reference, mention_author=False)
 
         try:
-            message = await self._attempt(post)
+            message = await self.attempt(post)
         except discord.HTTPException as error:
             if error.code in _NO_HISTORY_FOR_REPLY and answers is not None:
                 return await self.send(channel, guild, text, nonce=nonce)
@@ -170,7 +170,7 @@ class Courier:
             return [_posted(message) async for message in history if message.author == me]
 
         try:
-            return await self._attempt(read)
+            return await self.attempt(read)
         except discord.Forbidden:
             _log.warning("discord.history_hidden", channel=channel)
             return []
@@ -188,7 +188,7 @@ class Courier:
 
     async def _unless_gone(self, call: Callable[[], Awaitable[object]], channel: int) -> bool:
         try:
-            await self._attempt(call)
+            await self.attempt(call)
         except discord.NotFound as error:
             if error.code == _UNKNOWN_MESSAGE:
                 return False
@@ -197,7 +197,7 @@ class Courier:
             raise self._failed(error, channel) from error
         return True
 
-    async def _attempt(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it works or fails for good; network trouble comes out as DeliveryFailed."""
         patience = self._patience
         try:

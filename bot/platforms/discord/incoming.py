@@ -59,7 +59,7 @@ def incoming(
         text=text_of(message, me),
         sent_at=message.created_at,
         address=address(message),
-        is_direct=isinstance(message.channel, discord.DMChannel),
+        is_direct=message.channel.type is discord.ChannelType.private,
         mentions_friend=me.id in written or (role != 0 and role in written),
         replies_to_friend=_replies_to(message, me, written),
         in_friend_thread=in_friend_thread,

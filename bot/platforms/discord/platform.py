@@ -127,8 +127,7 @@ class DiscordPlatform:
         wait = first
         while True:
             began = time.monotonic()
-            content = self._settings.message_content
-            self._listener = listener = listener_type(friend, message_content=content)
+            self._listener = listener = listener_type(friend, self._settings, self._courier)
             try:
                 async with listener:
                     await listener.start(self._token)

@@ -75,16 +75,14 @@ def thread_member_payload(thread: Channel, user: User) -> Json:
 def channel_payload(channel: Channel, bot: User) -> Json:
     """A text channel, a thread (with the bot's membership if it is in) or a DM."""
     payload: Json = {"id": str(channel.id), "type": channel.type, "flags": 0}
+    payload["last_message_id"] = _last_message_id(channel)
     if channel.recipient is not None:
-        payload["last_message_id"] = None
         payload["recipients"] = [user_payload(channel.recipient)]
         return payload
     assert channel.guild is not None
     payload.update(name=channel.name, guild_id=str(channel.guild.id), rate_limit_per_user=0)
     if channel.parent is None:
-        payload.update(
-            position=0, permission_overwrites=[], topic=None, nsfw=False, last_message_id=None
-        )
+        payload.update(position=0, permission_overwrites=[], topic=None, nsfw=False)
         return payload
     assert channel.owner is not None
     payload.update(
@@ -154,6 +152,12 @@ def guild_payload(guild: Guild, bot: User, member_count: int) -> Json:
         "guild_scheduled_events": [],
         "soundboard_sounds": [],
     }
+
+
+def _last_message_id(channel: Channel) -> str | None:
+    """Of whatever was said here last, though it may have been deleted since."""
+    said = [message.id for message in channel.messages.values() if not message.ephemeral]
+    return str(max(said)) if said else None
 
 
 def _everyone_role(guild: Guild) -> Json:

@@ -137,13 +137,23 @@ class FakeDiscord:
         reply_to: Message | None = None,
         ping: bool = True,
         attachments: list[Json] | None = None,
+        age: float = 0.0,
     ) -> Message:
-        """A person posts; ``ping`` is the switch beside a reply, on by default as in the apps."""
+        """A person posts, ``age`` seconds ago.
+
+        ``ping`` is the switch beside a reply, on by default as in the apps.
+        """
         allowed: Json | None = None
         if reply_to is not None and not ping:
             allowed = {"parse": ["users", "roles", "everyone"], "replied_user": False}
         return self.world.post(
-            channel, user, content, reference=reply_to, allowed=allowed, attachments=attachments
+            channel,
+            user,
+            content,
+            reference=reply_to,
+            allowed=allowed,
+            attachments=attachments,
+            age=age,
         )
 
     async def edit(self, message: Message, content: str) -> None:

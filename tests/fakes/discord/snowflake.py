@@ -22,6 +22,10 @@ class Snowflakes:
         self._last = max(now, self._last + 1)
         return self._last
 
+    def past(self, seconds: float) -> int:
+        """An id as of so many seconds ago."""
+        return self.next() - (int(seconds * 1000) << 22)
+
 
 def timestamp(snowflake: int) -> str:
     """The ISO 8601 time at which the id was made."""

@@ -120,10 +120,11 @@ class World:
         attachments: list[Json] | None = None,
         flags: int = 0,
         interaction: Json | None = None,
+        age: float = 0.0,
     ) -> Message:
         found = mentions.resolve(content, channel, self.users, allowed, reference)
         message = Message(
-            self.ids.next(),
+            self.ids.past(age),
             channel,
             author,
             content,
