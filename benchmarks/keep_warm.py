@@ -38,7 +38,7 @@ LIFETIME_HOURS = 2.0
 LATE_SECONDS = 60.0
 """EventBridge Scheduler's precision is a minute."""
 
-_NEAR = 0.005  # of all replies: how far from the least cold share a rate may be
+_NEAR = 0.01  # of all replies: how far from the least cold share a rate may be
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def months(
 def best_rate(rows: Iterable[Row]) -> int:
     """The rate to choose when nobody knows how long Lambda keeps an unused environment.
 
-    Of the rates whose share of cold replies, averaged over the amounts of traffic, is within half
-    a percent of all replies of the least at every idle time: the one that takes the fewest
+    Of the rates whose share of cold replies, averaged over the amounts of traffic, is within one
+    percent of all replies of the least at every idle time: the one that takes the fewest
     GB-seconds at the idle time that is worst for it.
     """
     shares: dict[tuple[int, int], list[float]] = defaultdict(list)
@@ -194,8 +194,8 @@ def main(
     typer.echo(table(rows))
     count = max((row.pings for row in rows if row.rate == best), default=0)
     typer.echo(
-        f"\nTo choose: {f'a ping each {best} minutes' if best else 'no pings'} "
-        f"({count / FREE_REQUESTS:.1%} of the free requests). No rate has half a percent fewer "
+        f"\nTo choose: {f'a ping every {best} min' if best else 'no pings'} "
+        f"({count / FREE_REQUESTS:.1%} of the free requests). No rate has one percent fewer "
         "cold replies, however long Lambda keeps unused environments, and those as good take more."
     )
 

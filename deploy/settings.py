@@ -44,7 +44,7 @@ class DeploySettings:
     architecture: str = _parameter("x86_64", "Architecture", "--architecture")
     memory_mb: int = _parameter(1769, "MemoryMegabytes", "--memory", low=128, high=10_240)
     timeout_seconds: int = _parameter(120, "TimeoutSeconds", "--timeout", low=10, high=900)
-    keep_warm_minutes: int = _parameter(5, "KeepWarmMinutes", "--keep-warm", low=0, high=60)
+    keep_warm_minutes: int = _parameter(4, "KeepWarmMinutes", "--keep-warm", low=0, high=60)
     log_days: int = _parameter(14, "LogDays", "--log-days")
     state_days: int = _parameter(0, "StateDays", "--state-days", low=0, high=30)
     concurrency: int = _parameter(0, "Concurrency", "--concurrency", low=0, high=1000)

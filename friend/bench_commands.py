@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Picture = Annotated[Path | None, typer.Option("--plot", help="Write a PNG.")]
+Folder = Annotated[Path | None, typer.Option(help="Keep the model files here, and use them again.")]
+
 app = typer.Typer(
     help="Measure speed on this machine. Let nothing else run meanwhile.", no_args_is_help=True
 )
@@ -43,15 +47,64 @@ def reply(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """From a mention to the reply on Discord and Slack, over the tests' fakes."""
+    _needs_fakes()
+    from benchmarks.reply import main
+
+    main(replies, as_json)
+
+
+@app.command()
+def warm(as_json: AsJson = False, picture: Picture = None, folder: Folder = None) -> None:
+    """Cold replies and GB-seconds a month against the rate of warm pings, on AWS Lambda."""
+    _needs_fakes()
+    from benchmarks.keep_warm import main
+
+    main(as_json, picture, folder)
+
+
+@app.command()
+def cost(as_json: AsJson = False, picture: Picture = None, folder: Folder = None) -> None:
+    """What a reply costs on AWS Lambda, by memory size, beside the `rwkv` package."""
+    _needs_fakes()
+    from benchmarks.cost import main
+
+    main(as_json, picture, folder)
+
+
+@app.command()
+def start(
+    runs: Annotated[int, typer.Option(help="Starts of each kind.")] = 5,
+    as_json: AsJson = False,
+    folder: Folder = None,
+) -> None:
+    """From the start of the Lambda function's process to the first streamed token."""
+    _needs_fakes()
+    from benchmarks.cold_start import main
+
+    main(runs, as_json, folder)
+
+
+@app.command()
+def hop(
+    runs: Annotated[int, typer.Option(help="Conversations of each length.")] = 2,
+    as_json: AsJson = False,
+    folder: Folder = None,
+) -> None:
+    """What it saves that Lambda environments share the states of conversations in S3."""
+    _needs_fakes()
+    from benchmarks.state_hop import main
+
+    main(runs, as_json, folder)
+
+
+def _needs_fakes() -> None:
+    """Some figures need the tests' stand-ins for Discord, Slack and AWS, which are not packaged."""
     try:
         import tests.fakes  # noqa: F401
     except ImportError:
         typer.secho(
-            "friend bench reply uses the tests' fakes: run it as `python -m "
-            "benchmarks.reply` in a checkout, after `make test`.",
+            "friend: this benchmark uses the tests' stand-ins for other services. Run it in a "
+            "checkout, after `make test`: python -m friend bench ...",
             err=True,
         )
         sys.exit(1)
-    from benchmarks.reply import main
-
-    main(replies, as_json)

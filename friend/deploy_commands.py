@@ -68,7 +68,7 @@ def deploy(
         Architecture | None, typer.Option(help="What it runs on. Default: as this machine.")
     ] = None,
     keep_warm: Annotated[
-        int | None, typer.Option(help="Minutes between warm pings, 0 for none. Default: 5.")
+        int | None, typer.Option(help="Minutes between warm pings, 0 for none. Default: 4.")
     ] = None,
     log_days: Annotated[int | None, typer.Option(help="Days logs are kept. Default: 14.")] = None,
     state_days: Annotated[
