@@ -18,6 +18,7 @@ from deploy.stack import TEMPLATE, Change, Stack, planned
 
 _NO_DIGEST = "sha256:" + "0" * 64
 _NO_ACCOUNT = "000000000000"
+_VCPU_MB = 1769
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,31 @@ def show(found: Plan, progress: Progress) -> None:
         f"  Model    {found.settings.model_name}, {found.model_bytes / 1e6:.1f} MB, {share} of "
         "ECR's free 500 MB"
     )
-    settings = found.settings
-    progress.say(
-        f"  Function {settings.memory_mb} MB, {settings.architecture}, {settings.timeout_seconds} s"
-    )
-    progress.say(
-        f"  Pings    {found.pings_a_month} a month, "
-        f"{found.pings_a_month / FREE_REQUESTS:.1%} of the free requests"
-    )
+    for line in _choices(found.settings):
+        progress.say(line)
     for change in found.changes:
         note = " (replaced)" if change.replacement else ""
         progress.say(f"  {change.action:<8} {change.resource:<16} {change.kind}{note}")
     if not found.changes:
         progress.say("  Stack    nothing to change")
+
+
+def _choices(settings: DeploySettings) -> list[str]:
+    """What was chosen, in words."""
+    start = "from a snapshot" if settings.snap_start else "no snapshot"
+    most = f"at most {settings.concurrency} replies at once, reserved"
+    pings = pings_a_month(settings.keep_warm_minutes)
+    share = f"{pings / FREE_REQUESTS:.1%} of the free requests"
+    each = f"one every {settings.keep_warm_minutes} min: {pings} a month, {share}"
+    states = f"conversation states for {settings.state_days} days, in S3"
+    budget = f"${settings.budget_dollars} a month; {settings.budget_email} is told at 80%"
+    rows = {
+        "Function": f"{settings.memory_mb} MB ({settings.memory_mb / _VCPU_MB:.1f} vCPU), "
+        f"{settings.architecture}, {settings.timeout_seconds} s a reply, {start}",
+        "Limit": most if settings.concurrency else "the concurrency of the account",
+        "Pings": each if pings else "none",
+        "Keeps": f"logs for {settings.log_days} days; "
+        + (states if settings.state_days else "no conversation states"),
+        "Budget": budget if settings.budget_dollars else "no alarm (--budget sets one)",
+    }
+    return [f"  {title:<8} {text}" for title, text in rows.items()]

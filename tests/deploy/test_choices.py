@@ -218,6 +218,24 @@ def test_a_dry_run_needs_no_aws_at_all(checkout: Path) -> None:
     assert "SnapStart" not in done.stderr
 
 
+def test_a_plan_says_what_was_chosen(checkout: Path) -> None:
+    choices = ["--concurrency", "5", "--snap-start", "--keep-warm", "0", "--state-days", "2"]
+    choices += ["--budget", "3", "--budget-email", "ann@example.org", "--memory", "3538"]
+    done = friend("deploy", "--dry-run", "--source", str(checkout), *choices)
+    for part in (
+        "3538 MB (2.0 vCPU)",
+        "from a snapshot",
+        "at most 5 replies at once, reserved",
+        "Pings    none",
+        "logs for 14 days; conversation states for 2 days",
+        "$3 a month; ann@example.org is told",
+        "AWS::Lambda::Alias",
+        "AWS::Budgets::Budget",
+    ):
+        assert part in done.stderr
+    assert "AWS::Scheduler::Schedule" not in done.stderr
+
+
 def test_the_guide_speaks_of_options_and_commands_that_there_are() -> None:
     text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     commands = cast("Any", typer.main.get_command(app)).commands

@@ -78,6 +78,17 @@ def test_a_schedule_sends_the_warm_ping_by_a_role_of_its_own(resources: dict[str
     assert [one["Action"] for one in policy] == ["lambda:InvokeFunction"]
 
 
+def test_the_function_is_limited_and_snapped_only_when_asked(resources: dict[str, Any]) -> None:
+    function = resources["Function"]["Properties"]
+    nothing = {"Ref": "AWS::NoValue"}
+    assert function["ReservedConcurrentExecutions"] == {
+        "Fn::If": ["Reserves", {"Ref": "Concurrency"}, nothing]
+    }
+    assert function["SnapStart"] == {"Fn::If": ["Snaps", {"ApplyOn": "PublishedVersions"}, nothing]}
+    # Snapshots are taken of published versions only, so the URL needs one and a name for it.
+    assert resources["Version"]["Condition"] == resources["Live"]["Condition"] == "Snaps"
+
+
 def test_url_permissions_and_pings_follow_the_snapshots_alias(resources: dict[str, Any]) -> None:
     target = {"Fn::If": ["Snaps", {"Ref": "Live"}, {"Fn::GetAtt": ["Function", "Arn"]}]}
     assert of(resources, "MayCallUrl")["FunctionName"] == target
