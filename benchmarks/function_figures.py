@@ -119,26 +119,31 @@ async def measure(name: str, model: Path, *, cpus: int = 1, starts: int = 3,
     )
 
 
-async def cold_starts(name: str, model: Path, runs: int, *, dropped: bool) -> list[Start]:
+async def cold_starts(
+    name: str, model: Path, runs: int, *, dropped: bool, prompt: int = PROMPT_TOKENS
+) -> list[Start]:
     """Cold starts on one CPU, from the page cache or (`dropped`) with nothing in it."""
     found = []
     for _ in range(runs):
         if dropped:
             drop_page_cache(model)
         async with _function(name, model, 1) as function:
-            found.append(await start(function))
+            found.append(await start(function, prompt))
     return found
 
 
-async def start(function: LambdaEmulator) -> Start:
+async def start(function: LambdaEmulator, prompt: int = PROMPT_TOKENS) -> Start:
     """The first reply of a function that has no environment yet."""
-    call = await ask(function, 0)
+    call = await ask(function, 0, prompt)
     return Start(function.reports[-1].init_ms / 1000, call)
 
 
-async def ask(function: LambdaEmulator, number: int) -> Call:
-    """A streamed reply to a message of its own; messages of different numbers share nothing."""
-    words = [_WORDS[(number + at * (number + 1)) % len(_WORDS)] for at in range(PROMPT_TOKENS)]
+async def ask(function: LambdaEmulator, number: int, prompt: int = PROMPT_TOKENS) -> Call:
+    """A streamed reply to a message of its own; messages of different numbers share nothing.
+
+    `prompt`: tokens, those of the template included.
+    """
+    words = [_WORDS[(number + at * (number + 1)) % len(_WORDS)] for at in range(prompt)]
     message = ChatMessage("user", " ".join(words[_TEMPLATE_TOKENS:]))
     options = SamplingOptions(
         max_tokens=REPLY_TOKENS, seed=1, extra={"logit_bias": {str(n): -100 for n in range(4)}}
@@ -152,7 +157,7 @@ async def ask(function: LambdaEmulator, number: int) -> Call:
         usage, timings = reply.final.usage, reply.final.timings
     await function.settle()
     new = usage.prompt_tokens - usage.cached_tokens
-    if (new, usage.completion_tokens) != (PROMPT_TOKENS, REPLY_TOKENS) or not (first and timings):
+    if (new, usage.completion_tokens) != (prompt, REPLY_TOKENS) or not (first and timings):
         raise RuntimeError(
             f"the reply had {new} new tokens of prompt and {usage.completion_tokens} of its own"
         )

@@ -73,7 +73,7 @@ def cost(as_json: AsJson = False, picture: Picture = None, folder: Folder = None
 
 @app.command()
 def start(
-    runs: Annotated[int, typer.Option(help="Starts of each kind.")] = 5,
+    runs: Annotated[int, typer.Option(help="Starts of each kind.")] = 3,
     as_json: AsJson = False,
     folder: Folder = None,
 ) -> None:

@@ -1,0 +1,1 @@
+"""The programs that make the figures in the docs."""
