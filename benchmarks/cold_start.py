@@ -3,9 +3,9 @@
     python -m benchmarks.cold_start [--runs 3] [--json] [--folder FOLDER]
 
 The real runtime in the tests' Lambda emulator on one CPU, RWKV-4 430M in Q8_0 and Q4_0, asked by a
-signing client through the Function URL with a short prompt and one of 60 tokens. Warm: all files in the page
-cache. Dropped: none of those that no other program holds; that needs root, without it the model
-file alone is dropped.
+signing client through the Function URL with a short prompt and one of 60 tokens. Warm: all files
+in the page cache. Dropped: none of those that no other program holds; that needs root, without it
+the model file alone is dropped.
 """
 
 from __future__ import annotations
