@@ -13,6 +13,8 @@ import pytest
 from lambda_inference.handler import LambdaServer, handler
 from lambda_inference.settings import ModelSettings, ServerSettings
 
+pytestmark = getattr(pytest.mark, "lambda")
+
 CHAT = "/v1/chat/completions"
 IAM = {"authorizer": {"iam": {"userId": "AIDA", "userArn": "arn:aws:iam::1:user/friend"}}}
 HI: dict[str, Any] = {

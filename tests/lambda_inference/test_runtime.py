@@ -27,6 +27,8 @@ from tests.lambda_inference.runtime_emulator import emulated, emulator_binary
 from tests.lambda_inference.test_handler import HI, event
 from tests.lambda_inference.test_imports import NEVER, NOT_IN_LAMBDA
 
+pytestmark = getattr(pytest.mark, "lambda")
+
 CHUNKS = ChunkWriter("chatcmpl-1", 5, "tiny", "fp_1")
 
 

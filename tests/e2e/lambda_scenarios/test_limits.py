@@ -119,7 +119,7 @@ async def test_a_changed_body_breaks_the_signature(toy: FunctionMaker) -> None:
 
 
 @pytest.mark.slow
-async def test_twenty_at_once_have_an_environment_each(friend: FunctionMaker) -> None:
+async def test_concurrency_of_twenty_has_an_environment_each(friend: FunctionMaker) -> None:
     limits = Limits(init_s=90)  # twenty processes start on what may be two CPUs
     settings = {"first_token_timeout": 90.0, "between_tokens_timeout": 60.0}
     async with (

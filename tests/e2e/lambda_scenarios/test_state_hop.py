@@ -53,7 +53,7 @@ async def say(function: LambdaEmulator, turns: int) -> Reply:
         return await model.chat(LINES[:turns], long_reply(WORDS))
 
 
-async def test_a_conversation_hops_between_environments(
+async def test_a_state_hop_goes_on_where_another_environment_was(
     friend: FunctionMaker, bucket: dict[str, str], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -77,7 +77,7 @@ async def test_a_conversation_hops_between_environments(
         assert [report.cold for report in function.reports] == [True, True, False]
 
 
-async def test_a_hop_changes_no_word(
+async def test_a_state_hop_changes_no_word(
     friend: FunctionMaker, bucket: dict[str, str], tmp_path: Path
 ) -> None:
     async with (

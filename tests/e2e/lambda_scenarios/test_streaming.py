@@ -24,7 +24,7 @@ from tests.e2e.lambda_scenarios.talking import (
 pytestmark = [pytest.mark.e2e, getattr(pytest.mark, "lambda")]
 
 
-async def test_the_first_words_come_before_the_last_are_made(
+async def test_streaming_the_first_words_come_before_the_last_are_made(
     friend: FunctionMaker, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"

@@ -61,9 +61,7 @@ async def test_a_model_that_proves_broken_after_init_ends_its_environment(
         assert function.environments == []
 
 
-async def test_an_init_over_its_limit_runs_again_in_the_call(
-    toy: FunctionMaker, tmp_path: Path
-) -> None:
+async def test_init_overrun_runs_again_in_the_call(toy: FunctionMaker, tmp_path: Path) -> None:
     slow = ("slow-init", tmp_path / "marker", "60")
     async with toy(*slow, limits=Limits(init_s=0.5)) as function:
         assert (await function.invoke(TELL))["pid"]
@@ -102,7 +100,7 @@ async def test_a_runtime_that_cannot_start_says_why(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_reply_ends_before_the_time_limit(friend: FunctionMaker, stream: bool) -> None:
+async def test_timeout_a_reply_ends_before_the_limit(friend: FunctionMaker, stream: bool) -> None:
     async with (
         friend("slow", "0.05", keys=KEYS, timeout_s=3.0) as function,
         client(function) as model,
@@ -195,7 +193,7 @@ async def test_too_much_memory_kills(toy: FunctionMaker) -> None:
         assert any("out of memory" in line for line in function.log)
 
 
-async def test_nothing_runs_between_requests(friend: FunctionMaker) -> None:
+async def test_freeze_and_thaw_nothing_runs_between_requests(friend: FunctionMaker) -> None:
     async with friend(keys=KEYS) as function, client(function) as model:
         first = await model.chat(HELLO, long_reply(5))
         await function.settle()
