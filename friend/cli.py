@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from friend import bench_commands, deploy_commands, finetune_commands, model_commands
+from friend import (
+    bench_commands,
+    deploy_commands,
+    eval_commands,
+    finetune_commands,
+    model_commands,
+)
 
 if TYPE_CHECKING:
     from bot.settings import Settings
@@ -24,6 +30,7 @@ app = typer.Typer(
 )
 deploy_commands.register(app)
 finetune_commands.register(app)
+eval_commands.register(app)
 app.add_typer(model_commands.app, name="model")
 app.add_typer(bench_commands.app, name="bench")
 

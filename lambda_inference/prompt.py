@@ -137,6 +137,11 @@ class PromptBuilder:
         single = self._tokenizer.reserved(text)
         return tuple(self._tokenizer.encode(text)) if single is None else (single,)
 
+    @property
+    def vocab_size(self) -> int:
+        """Every token is below it."""
+        return self._tokenizer.vocab_size
+
     @cached_property
     def start(self) -> tuple[int, ...]:
         """What stands before a conversation's first turn."""
