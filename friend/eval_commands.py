@@ -80,8 +80,7 @@ def evaluate(
 ) -> None:
     """Measure a model: bits per byte and word perplexity of held-out conversations.
 
-    A row a data file, format and source of conversations. --samples adds what conversations with
-    the model are like: turns spoken for the user, repeated replies, variety, length.
+    A row a data file, format and source. --samples adds what talks are like.
     """
     _require({"zstandard"})
     from finetuning.errors import FinetuneError

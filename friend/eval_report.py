@@ -50,9 +50,10 @@ def show(report: Report, *, talks: bool) -> None:
 def _rows(file: str, rows: list[dict[str, Any]]) -> Table:
     """One data file's rows, a source's formats below each other: they are what one compares."""
     table = Table(box=box.SIMPLE, pad_edge=False, title=Text(file), title_justify="left")
-    table.add_column("conversations of", overflow="fold")
+    longest = max(len(row["name"]) for row in rows)
+    table.add_column("conversations of", overflow="fold", min_width=min(longest, 30))
     table.add_column("format", no_wrap=True)
-    for name in ("bits per byte", "from F32", "word perplexity", "turns"):
+    for name in ("bits per\nbyte", "from\nF32", "word\nperplexity", "turns"):
         table.add_column(name, justify="right")
     for source in dict.fromkeys(row["name"] for row in rows):
         for place, row in enumerate(one for one in rows if one["name"] == source):
@@ -61,7 +62,7 @@ def _rows(file: str, rows: list[dict[str, Any]]) -> Table:
                 Text("" if place else source),
                 row["format"],
                 f"{row['bits_per_byte']:.4f}",
-                "" if change is None else f"{change:+.2f}%",
+                "" if change is None else f"{round(change, 2) + 0.0:+.2f}%",
                 f"{row['word_perplexity']:.1f}",
                 f"{row['turns']:,}",
             )
