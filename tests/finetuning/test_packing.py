@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning.data.chat_text import ChatText, Marks
+from finetuning.data.chat_text import ChatText, Marks, read_chat_text
 from finetuning.data.corpus import Conversation
 from finetuning.data.packing import (
     IGNORED,
@@ -19,6 +21,7 @@ from finetuning.data.packing import (
     lay_into_rows,
     tokenize,
 )
+from lambda_inference.prompt import Message, PromptBuilder
 
 MARKS = Marks((1,), (2,), (3,), 0)
 ROOM = 24
@@ -98,3 +101,59 @@ def test_batches_predict_the_next_token_and_nothing_in_the_padding() -> None:
     assert only[0].tolist() == [[5, 6, 7], [8, 9, 10]]
     assert only[1].tolist() == [[6, 7, IGNORED], [9, 10, 11]]
     assert len(list(batches(rows, 2, start=2))) == 0
+
+
+def test_of_replies_only_the_models_words_and_their_ends_are_learnt() -> None:
+    turns = [np.array(turn, dtype=np.uint16) for turn in ([10, 11], [20, 21], [12])]
+    (piece,) = cut_into_pieces(turns, MARKS, ROOM, learn="replies")
+    (batch,) = batches(np.array([piece]), 1)
+    read, wanted = (array[0].tolist() for array in batch)
+    assert read == [1, 10, 11, 3, 2, 20, 21, 3, 1, 12, 3]
+    assert [token for token in wanted if token >= 0] == [20, 21, 3]
+    assert [read[at] for at, token in enumerate(wanted) if token >= 0] == [2, 20, 21]
+
+
+def test_a_conversation_with_roles_keeps_them(text: ChatText) -> None:
+    talk = [Conversation("chat", (f"one {i}", "two", "three"), roles=True) for i in range(100)]
+    rows = Packer(tokenize(talk, text), text, 64, seed=0).epoch(0)
+    assert int((rows == 1).sum()) == 200
+
+
+def test_alone_each_piece_begins_as_the_server_begins(text: ChatText) -> None:
+    talk = Conversation("chat", ("hello there", "hi! how are you?", "good"), roles=True)
+    packer = Packer(tokenize([talk] * 3, text), text, 64, alone=True, learn="replies")
+    rows = packer.epoch(0)
+    assert len(rows) == 3
+    (read, wanted), *_ = batches(rows, 1)
+    builder = PromptBuilder(text.template, text.tokenizer)
+    messages = [Message("user", "hello there"), Message("assistant", "hi! how are you?")]
+    served = [token for turn in builder.build(messages).turns for token in turn]
+    assert read[0, : len(served)].tolist() == served
+    reply = text.encode(["hi! how are you?"])[0]
+    assert wanted[0][wanted[0] >= 0].tolist() == [*reply, 3]
+
+
+@pytest.mark.parametrize("name", ["bpe", "world"])
+def test_the_text_is_that_of_the_server(name: str, text: ChatText, tmp_path: Path) -> None:
+    if name == "world":
+        tokens = [bytes([n]) for n in range(256)] + [b"User", b" hi", b"\n\n", b"Assistant"]
+        path = tmp_path / "rwkv_vocab_test.txt"
+        path.write_text("".join(f"{n} {t!r} {len(t)}\n" for n, t in enumerate(tokens, 1)))
+        text = read_chat_text(path)
+        assert text.template.assistant == "Assistant:"
+        assert text.marks.separator == (259,)
+        assert text.marks.end_of_text == 0
+    turns = ("hi  there", "User: me?", "ok")
+    encoded = [np.array(ids, dtype=np.uint16) for ids in text.encode(turns)]
+    (piece,) = cut_into_pieces(encoded, text.marks, 200, opened=True)
+    read = np.where(piece < 0, -2 - piece, piece).tolist()
+    roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant", "user")
+    messages = [Message(role, turn) for role, turn in zip(roles, turns, strict=True)]
+    prompt = PromptBuilder(text.template, text.tokenizer).build(messages)
+    assert read == [token for turn in prompt.turns for token in turn]
+
+
+def test_turns_that_lose_their_ends_are_counted(text: ChatText) -> None:
+    data = tokenize([Conversation("chat", ("hi", "never better. " * 40))], text)
+    assert Packer(data, text, 32).too_long() == 1
+    assert Packer(data, text, 1024).too_long() == 0
