@@ -83,9 +83,10 @@ async def _run(settings: Settings, names: Sequence[str]) -> None:
         platforms = [await stack.enter_async_context(_platform(name, settings)) for name in names]
         if settings.ops.ops_port is not None:
             await stack.enter_async_context(ops_server(settings.ops.ops_port, health, metrics))
-        # Entered first, left last: replies under way need their platforms to be delivered.
-        supervisor = await stack.enter_async_context(Supervisor(health, metrics))
+        # Left in the other order: first nothing more is heard, then the replies under way are
+        # finished, which need their platforms to be delivered.
         bot = await stack.enter_async_context(open_bot(settings, platforms, observer=metrics))
+        supervisor = await stack.enter_async_context(Supervisor(health, metrics))
         metrics.watch_queue(lambda: bot.queues.total_depth)
         for platform in platforms:
             supervisor.start(

@@ -36,6 +36,7 @@ class Database:
         self._bare = engine.execution_options(friend_bare=True)
         self._patience_seconds = patience_seconds
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in a transaction that may write, commit, and return its result.
@@ -58,7 +59,8 @@ class Database:
             await self._finished(self._checkpoint())
 
     async def close(self) -> None:
-        """Close all connections, once what is under way has ended."""
+        """Close all connections, once what is under way has ended; open none from now on."""
+        self._closed = True
         if self._under_way:
             await asyncio.wait(self._under_way)
         await self._engine.dispose()
@@ -69,6 +71,9 @@ class Database:
         A driver that is cancelled in the middle of a statement cannot say how it ended, and leaves
         its connection, with the lock it holds, to the garbage collector.
         """
+        if self._closed:
+            transaction.close()
+            raise StoreFailed("The history is closed: friend is stopping.")
         task = asyncio.create_task(transaction)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
