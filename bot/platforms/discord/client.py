@@ -79,6 +79,11 @@ class Listener(discord.Client):
         await self._missed.stop()
         await super().close()
 
+    def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:
+        """Report an event; none after `close`, when discord.py could start no handler for it."""
+        if not self.is_closed():
+            super().dispatch(event, *args, **kwargs)
+
     async def on_connect(self) -> None:
         """A new session has begun."""
         self.hears = True
