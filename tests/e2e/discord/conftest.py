@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.discord.harness import Stage
+from tests.e2e.harness import environment_of
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.model import FakeModel
 
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
 async def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Stage]:
     async with FakeDiscord() as discord, FakeModel() as model:
         discord.patch(monkeypatch)
-        environment = {
-            "DISCORD_TOKEN": discord.token,
-            "FRIEND_MODEL_URL": model.url,
-            "FRIEND_MODEL_ATTEMPTS": "2",
-            "FRIEND_STORE_URL": f"sqlite+aiosqlite:///{tmp_path / 'history.sqlite3'}",
-            "FRIEND_REPLY_BURST_SECONDS": "0",
-        }
-        yield Stage(discord, model, environment, monkeypatch)
+        environment = {"DISCORD_TOKEN": discord.token, **environment_of(model, tmp_path)}
+        yield Stage(model, environment, monkeypatch, discord)
 
 
 @pytest.fixture

@@ -6,92 +6,45 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, STDOUT
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from bot.app import open_bot
-from bot.errors import PlatformFailed
 from bot.platforms.discord.courier import Patience
 from bot.platforms.discord.platform import DiscordPlatform
-from bot.settings import load_settings
+from tests.e2e.harness import ROOT, BotStage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import pytest
-
-    from bot.app import Bot
-    from bot.core.ports import ReplyTimes
     from bot.platforms.discord.outlet import Pace
+    from tests.e2e.harness import Running
     from tests.fakes.discord import Channel, FakeDiscord, Message, User
-    from tests.fakes.model import FakeModel
 
-ROOT = Path(__file__).parents[3]
 PROMPT = Patience(
     attempts=4, first_wait=0.02, longest_wait=0.1, attempt_seconds=20.0, banned_wait=0.05
 )
 
 
 @dataclass
-class Log:
-    """An observer that only remembers."""
-
-    received_: list[str] = field(default_factory=list)
-    replied_: list[str] = field(default_factory=list)
-
-    def received(self, platform: str, outcome: str) -> None:
-        self.received_.append(outcome)
-
-    def replied(self, platform: str, outcome: str, times: ReplyTimes) -> None:
-        self.replied_.append(outcome)
-
-
-@dataclass
-class Running:
-    """A bot that listens on the fake."""
-
-    bot: Bot
-    platform: DiscordPlatform
-    log: Log
-    task: asyncio.Task[None]
-
-    async def idle(self) -> None:
-        """Return once every reply owed has been given."""
-        async with asyncio.timeout(30):
-            await self.bot.queues.idle()
-
-
-@dataclass
-class Stage:
-    """The fakes and the way to put a bot on them. `environment` is what the settings see."""
+class Stage(BotStage):
+    """The fakes and the way to put a bot on them."""
 
     discord: FakeDiscord
-    model: FakeModel
-    environment: dict[str, str]
-    monkeypatch: pytest.MonkeyPatch
 
     @asynccontextmanager
-    async def bot(self, pace: Pace | None = None, **environment: str) -> AsyncIterator[Running]:
+    async def bot(
+        self, pace: Pace | None = None, **environment: str
+    ) -> AsyncIterator[Running[DiscordPlatform]]:
         """A bot from its start to its orderly end."""
-        for name, value in {**self.environment, **environment}.items():
-            self.monkeypatch.setenv(name, value)
-        settings = load_settings()
+        settings = self.settings(environment)
         platform = DiscordPlatform(
             settings.discord, pace=pace, patience=PROMPT, restart_seconds=(0.05, 0.2)
         )
-        log = Log()
-        sessions = len(self.discord.gateway.sessions)
-        async with platform, open_bot(settings, [platform], observer=log) as bot:
-            task = asyncio.create_task(platform.run(bot.friend))
-            try:
-                await self._connected(task, sessions)
-                yield Running(bot, platform, log, task)
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError, PlatformFailed):
-                    await task
+        connected = partial(self._new_session, len(self.discord.gateway.sessions), 30)
+        async with self.running(platform, settings, connected) as running:
+            yield running
 
     @asynccontextmanager
     async def child(self, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -99,9 +52,7 @@ class Stage:
         sessions = len(self.discord.gateway.sessions)
         process = await self._spawn(environment)
         try:
-            await self.discord.wait_until(
-                lambda: len(self.discord.gateway.sessions) > sessions, 60, "the child's session"
-            )
+            await self._new_session(sessions, 60)
             yield process
         finally:
             if process.returncode is None:
@@ -148,12 +99,8 @@ class Stage:
         messages = self.model.requests[number]["messages"]
         return [f"{m['role']}: {m['content']}" for m in messages]
 
-    async def _connected(self, task: asyncio.Task[None], sessions: int) -> None:
-        waiting = asyncio.create_task(
-            self.discord.wait_until(lambda: len(self.discord.gateway.sessions) > sessions, 30)
+    async def _new_session(self, sessions: int, timeout: float) -> None:
+        gateway = self.discord.gateway
+        await self.discord.wait_until(
+            lambda: len(gateway.sessions) > sessions, timeout, "the bot's session"
         )
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            waiting.cancel()
-            task.result()
-        await waiting

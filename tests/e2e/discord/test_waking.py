@@ -7,31 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.harness import SLEEPS
+
 if TYPE_CHECKING:
-    from tests.e2e.discord.harness import Running, Stage
+    from tests.e2e.discord.harness import Stage
+    from tests.e2e.harness import Running
     from tests.fakes.discord import Channel, User
 
 pytestmark = pytest.mark.e2e
-
-SLEEPS = {"FRIEND_MODEL_WAKE_AFTER_SECONDS": "600"}
-
-
-async def _pinged(stage: Stage) -> None:
-    async with asyncio.timeout(20):
-        while not stage.model.warmed:
-            await asyncio.sleep(0.01)
 
 
 def _paths(stage: Stage) -> list[str]:
     return [request.path for request in stage.model.received]
 
 
-def _accept_once_pinged(stage: Stage, running: Running) -> None:
+def _accept_once_pinged(stage: Stage, running: Running[Any]) -> None:
     """Have messages stored only after the ping, which must not wait for that."""
     accept = running.bot.store.accept
 
     async def accept_once_pinged(*args: Any, **kwargs: Any) -> Any:
-        await _pinged(stage)
+        await stage.pinged()
         return await accept(*args, **kwargs)
 
     stage.monkeypatch.setattr(running.bot.store, "accept", accept_once_pinged)
@@ -66,7 +61,7 @@ async def test_typing_to_friend_wakes_the_model_where_that_is_set(
         else:
             channel = discord.add_thread(general, "aside", alice, discord.bot)
         await discord.start_typing(channel, alice)
-        await _pinged(stage)
+        await stage.pinged()
         assert stage.model.requests == []
         await discord.start_typing(channel, alice)
         await stage.ask(channel, alice, "hello")

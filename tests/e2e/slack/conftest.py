@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from bot.platforms.slack import app_manifest
+from tests.e2e.harness import environment_of
 from tests.e2e.slack.harness import Stage
 from tests.fakes.model import FakeModel
 from tests.fakes.slack import FakeSlack
@@ -32,19 +33,13 @@ async def stage(
         transport=transport, manifest=app_manifest(), ack_seconds=2.0, retry_delays=(0.0, 0.3, 1.0)
     )
     async with slack, FakeModel() as model:
-        environment = {
-            "SLACK_BOT_TOKEN": slack.bot_token,
-            "FRIEND_MODEL_URL": model.url,
-            "FRIEND_MODEL_ATTEMPTS": "2",
-            "FRIEND_STORE_URL": f"sqlite+aiosqlite:///{tmp_path / 'history.sqlite3'}",
-            "FRIEND_REPLY_BURST_SECONDS": "0",
-        }
+        environment = {"SLACK_BOT_TOKEN": slack.bot_token, **environment_of(model, tmp_path)}
         if transport == "socket":
             environment["SLACK_APP_TOKEN"] = slack.app_token
         else:
             environment["SLACK_SIGNING_SECRET"] = slack.signing_secret
             environment["SLACK_HTTP_PORT"] = "0"
-        yield Stage(slack, model, environment, monkeypatch)
+        yield Stage(model, environment, monkeypatch, slack)
 
 
 @pytest.fixture

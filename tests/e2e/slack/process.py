@@ -8,7 +8,8 @@ import sys
 from bot.app import open_bot
 from bot.platforms.slack import SlackPlatform
 from bot.settings import load_settings
-from tests.e2e.slack.harness import BRISK, Log
+from tests.e2e.harness import Log
+from tests.e2e.slack.harness import BRISK
 
 
 async def main(api_url: str) -> None:

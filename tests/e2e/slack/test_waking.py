@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.harness import SLEEPS
+
 if TYPE_CHECKING:
     from tests.e2e.slack.harness import Stage
     from tests.fakes.slack import Channel, User
 
 pytestmark = pytest.mark.e2e
-
-SLEEPS = {"FRIEND_MODEL_WAKE_AFTER_SECONDS": "600"}
-
-
-async def _pinged(stage: Stage) -> None:
-    async with asyncio.timeout(20):
-        while not stage.model.warmed:
-            await asyncio.sleep(0.01)
 
 
 async def test_a_mention_pings_a_sleeping_model_once(
@@ -30,7 +24,7 @@ async def test_a_mention_pings_a_sleeping_model_once(
         for word in ("hello", "again?"):
             await slack.say(general, alice, f"{slack.bot.mention} {word}")
             await slack.wait_for_message(general)
-        await _pinged(stage)
+        await stage.pinged()
     assert stage.model.warmed == 1
     assert len(stage.model.requests) == 2
 
@@ -42,7 +36,7 @@ async def test_opening_friends_messages_wakes_the_model_where_that_is_set(
     slack = stage.slack
     async with stage.bot(SLACK_WAKE_ON_OPEN="true", **SLEEPS):
         await slack.open_home(alice, tab="messages")
-        await _pinged(stage)
+        await stage.pinged()
         assert stage.model.requests == []
         await slack.say(slack.dm(alice), alice, "hi")
         await slack.wait_for_message(slack.dm(alice))
