@@ -18,6 +18,14 @@ hypothesis_settings.load_profile("friend")
 _SETTINGS = ("FRIEND_", "DISCORD_", "SLACK_", "AWS_")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a websocket's last ping go: aiohttp sends it by itself, also as its loop is ending."""
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:coroutine 'WebSocketWriter.send_frame' was never awaited:RuntimeWarning",
+    )
+
+
 def pytest_runtest_setup() -> None:
     enable_socket()
     socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)

@@ -158,7 +158,7 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
     owner.kill()
     owner.wait()
     owner.stdout.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while _alive(pid):
         assert time.monotonic() < end, "the server outlived its owner"
         time.sleep(0.02)
@@ -179,6 +179,15 @@ async def test_a_missing_model_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     command = serve_command(ModelSettings(file=tmp_path / "nothing.gguf"))
     with pytest.raises(ServerNotStarted, match=r"no model at .*nothing\.gguf"):
         async with LocalServer(command):
+            pass
+
+
+async def test_a_broken_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ServerNotStarted, match=r"broken\.gguf"):
+        async with LocalServer(serve_command(ModelSettings(file=broken))):
             pass
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeSlack]:
     async with FakeSlack(
-        transport="http", ack_seconds=0.3, retry_delays=(0.0, 0.05, 0.1)
+        transport="http", ack_seconds=20.0, retry_delays=(0.0, 0.05, 0.1)
     ) as running:
         yield running
 
@@ -95,7 +95,8 @@ async def test_slow_acknowledgement_brings_the_same_event_again(
     fake: FakeSlack, endpoint: Endpoint
 ) -> None:
     alice = fake.add_user("alice")
-    endpoint.slow = [0.6]
+    fake.http.ack_seconds = 1.0
+    endpoint.slow = [1.5]
     said = await fake.say(fake.dm(alice), alice, "hello")
     await fake.wait_delivered()
     (delivery,) = fake.deliveries_of(said)

@@ -66,7 +66,7 @@ async def listening(fake: FakeSlack, **options: Any) -> AsyncIterator[Listener]:
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeSlack]:
-    async with FakeSlack(ack_seconds=0.3, retry_delays=(0.0, 0.05, 0.1)) as running:
+    async with FakeSlack(ack_seconds=20.0, retry_delays=(0.0, 0.05, 0.1)) as running:
         yield running
 
 
@@ -144,6 +144,7 @@ async def test_unacknowledged_event_comes_again_with_the_same_id(fake: FakeSlack
     channel = fake.add_channel("general", [alice, fake.bot])
     client = AsyncWebClient(base_url=fake.api_url)
     url = (await client.apps_connections_open(app_token=APP_TOKEN))["url"]
+    fake.socket.ack_seconds = 0.3
     async with aiohttp.ClientSession() as session:
         ws = await session.ws_connect(url)
         await ws.receive_json()
@@ -153,6 +154,7 @@ async def test_unacknowledged_event_comes_again_with_the_same_id(fake: FakeSlack
         assert first["payload"]["event_id"] == second["payload"]["event_id"]
         assert first["envelope_id"] != second["envelope_id"]
         assert (second["retry_attempt"], second["retry_reason"]) == (1, "timeout")
+        fake.socket.ack_seconds = 20.0
         await ws.close()
     async with listening(fake) as listener:
         await fake.wait_delivered()
@@ -188,6 +190,7 @@ async def test_the_client_comes_back_after_a_broken_socket(fake: FakeSlack, trou
     channel = fake.add_channel("general", [alice, fake.bot])
     async with listening(fake, ping_seconds=0.1) as listener:
         await fake.socket.wait_connected(1)
+        fake.socket.ack_seconds = 1.0
         if trouble == "drop":
             fake.socket.drop()
         elif trouble == "stall":
@@ -206,6 +209,7 @@ async def test_deaf_socket_answers_pings_and_hears_nothing(fake: FakeSlack) -> N
     async with listening(fake, ping_seconds=0.05) as listener:
         await fake.socket.wait_connected(1)
         fake.socket.deafen()
+        fake.socket.ack_seconds = 0.3
         said = await fake.say(channel, alice, "hello?")
         await fake.wait_delivered()
         assert listener.events == []

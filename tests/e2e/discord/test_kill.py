@@ -123,9 +123,19 @@ async def test_told_to_stop_it_leaves_what_takes_too_long_to_the_next_start(
     assert [m.content for m in general.posted(stage.discord.bot)] == ["I heard: hello"]
 
 
-async def test_wrong_token_is_one_sentence_and_status_1(stage: Stage) -> None:
-    status, said = await stage.run_to_the_end(DISCORD_TOKEN="MTIz.wrong.token")
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("DISCORD_TOKEN", "MTIz.wrong.token", "Discord does not know this bot token"),
+        ("DISCORD_MESSAGE_CONTENT", "true", "does not grant friend the message-content intent"),
+    ],
+    ids=["wrong token", "missing intent"],
+)
+async def test_what_only_a_person_can_mend_is_one_sentence_and_status_1(
+    stage: Stage, variable: str, value: str, says: str
+) -> None:
+    status, said = await stage.run_to_the_end(**{variable: value})
     assert status == 1
-    assert "Discord does not know this bot token" in said
+    assert says in said
     assert "Traceback" not in said
     assert "MTIz.wrong.token" not in said

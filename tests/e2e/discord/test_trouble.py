@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +14,12 @@ import pytest
 from bot import texts
 from bot.errors import BadToken, MissingIntent
 from bot.platforms.discord.outlet import Pace
+from bot.stores import open_store
 from tests.fakes.discord import CloudflareBan, LostResponse, RateLimited, Refusal, Reset, Status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.discord.harness import Stage
     from tests.fakes.discord import Channel, User
     from tests.fakes.discord.faults import Fault
@@ -256,6 +262,24 @@ async def test_closed_direct_messages_are_survived(
         await stage.ask(general, alice, "hello")
         await running.idle()
     assert sorted(running.log.replied_) == ["answered", "undelivered"]
+
+
+async def test_locked_history_is_said_and_friend_goes_on_when_it_is_free(
+    stage: Stage, general: Channel, alice: User, tmp_path: Path
+) -> None:
+    impatient = partial(open_store, patience_seconds=0.2)
+    stage.monkeypatch.setattr("bot.app.open_store", impatient)
+    async with stage.bot() as running:
+        await stage.ask(general, alice, "one")
+        await running.idle()
+        with closing(sqlite3.connect(tmp_path / "history.sqlite3")) as another_program:
+            another_program.execute("BEGIN EXCLUSIVE")
+            sorry = await stage.ask(general, alice, "two")
+            another_program.rollback()
+        again = await stage.ask(general, alice, "three")
+    assert sorry.content == texts.HISTORY_DOWN
+    assert again.content == "I heard: three"
+    assert stage.prompt() == ["user: one", "assistant: I heard: one", "user: three"]
 
 
 async def test_unknown_interaction_is_survived(stage: Stage, general: Channel, alice: User) -> None:

@@ -179,7 +179,7 @@ async def test_unacknowledged_until_it_is_stored(
         assert (await slack.wait_for_message(slack.dm(alice))).text == "I heard: hi"
         assert running.platform.is_connected
         (delivery,) = slack.deliveries_of(asked)
-        assert delivery.attempts == ["first", "timeout"]
+        assert delivery.attempts[:2] == ["first", "timeout"]
 
 
 @pytest.mark.parametrize("moment", ["thinking", "streaming", "posting"])
