@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetuning.dropout import dropout, run_block
+from finetuning.fast_wkv7 import fast_wkv7
 
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 16 keep all factors within 2^14."""
@@ -309,7 +310,8 @@ class TimeMix(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From x [B, T, C]: output [B, T, C], first layer's values [B, T, C], new WKV state."""
         operands, gate, v_first = self.project(x, state.time_shift, v_first)
-        wkv7 = wkv7_recurrent if x.shape[1] % CHUNK else wkv7_chunked
+        parallel = fast_wkv7(operands.r) or wkv7_chunked
+        wkv7 = wkv7_recurrent if x.shape[1] % CHUNK else parallel
         y, wkv = wkv7(*operands, state.wkv)
         return self.finish(y, operands.r, operands.k, operands.v, gate), v_first, wkv
 
