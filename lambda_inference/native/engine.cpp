@@ -195,7 +195,8 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
     int64_t rows_of[8], first[9] = {0};
     for (int i = 0; i < count; ++i) {
         const Matrix& m = *products[i].matrix;
-        int64_t rows = kTileRows;
+        const int64_t quarter = m.rows / (w.threads * 4) / kTileRows * kTileRows;
+        int64_t rows = std::max(kTileRows, std::min(kGemmRows, quarter));
         if (!tiles && w.threads == 1) {
             rows = m.rows;
         } else if (!tiles) {

@@ -19,10 +19,10 @@ constexpr int64_t kGroup = 32;             // elements that share a scale
 constexpr int64_t kQ8BlockBytes = 34;      // f16 scale, 32 x int8
 constexpr int64_t kQ4BlockBytes = 18;      // f16 scale, 16 bytes of nibbles
 constexpr int64_t kTileRows = 16;          // output rows of one matrix-product tile
-constexpr int64_t kMaxTokens = 128;        // tokens a matrix product takes at once
-constexpr int64_t kSlabGroups = 32;        // groups of a tile packed at once
+constexpr int64_t kGemmRows = 64;          // rows a matrix product takes at once
+constexpr int64_t kMaxTokens = 128;        // and tokens
 constexpr int64_t kMaxHeadSize = 256;
-constexpr size_t kScratchBytes = 32 * 1024;  // per thread, for gemm; 64-byte aligned
+constexpr size_t kScratchBytes = 128 * 1024;  // per thread, for gemm; 64-byte aligned
 
 // Activations: `rows` of length k, as floats and (where a quantized matrix
 // reads them) as int8 in groups of 32. q is within [-127, 127]; d[g] is the
@@ -90,7 +90,7 @@ struct Kernels {
     void (*dequantize[kTypeSlots])(const void* row, int64_t k, float* y);
     // y[rows] = W x, for one row of activations.
     void (*matvec[kTypeSlots])(const void* w, int64_t rows, const Activations& x, float* y);
-    // y[t * ldy + row] = W x_t, rows <= kTileRows, tokens <= kMaxTokens.
+    // y[t * ldy + row] = W x_t, rows <= kGemmRows, tokens <= kMaxTokens.
     void (*gemm[kTypeSlots])(const void* w, int64_t rows, const Activations& x, int64_t tokens,
                              float* y, int64_t ldy, void* scratch);
 

@@ -67,61 +67,9 @@ inline void transpose8(__m256i* r) {
     }
 }
 
-// [half][8 quads][8 rows][4]: a register holds 4 columns of 8 rows.
-inline void pack_group(const int8_t (*values)[kGroup], int8_t* out) {
-    for (int half = 0; half < 2; ++half) {
-        __m256i r[8];
-        for (int i = 0; i < 8; ++i)
-            r[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values[half * 8 + i]));
-        transpose8(r);
-        for (int i = 0; i < 8; ++i)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (half * 8 + i) * 32), r[i]);
-    }
-}
-
-constexpr int64_t kMicroTokens = 8;
-
-inline __m256i quad(const int8_t* q) {
-    int32_t v;
-    __builtin_memcpy(&v, q, 4);
-    return _mm256_set1_epi32(v);
-}
-
-template <int NT>
-inline void micro(const int8_t* pack, const float* scales, int64_t groups, const Activations& x,
-                  int64_t t0, int64_t g0, float* acc) {
-    const int64_t all = x.k / kGroup;
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int half = 0; half < 2; ++half) {
-        for (int64_t g = 0; g < groups; ++g) {
-            const int8_t* w = pack + (g * 2 + half) * 256;
-            const int8_t* q = x.q + t0 * x.k + (g0 + g) * kGroup;
-            __m256i c[NT];
-            for (int t = 0; t < NT; ++t) c[t] = _mm256_setzero_si256();
-            for (int i = 0; i < 8; ++i) {
-                const __m256i wi =
-                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i * 32));
-                const __m256i magnitude = _mm256_abs_epi8(wi);
-                for (int t = 0; t < NT; ++t) {
-                    const __m256i xs = _mm256_sign_epi8(quad(q + t * x.k + i * 4), wi);
-                    c[t] = _mm256_add_epi32(
-                        c[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, xs), ones));
-                }
-            }
-            const __m256 scale = _mm256_loadu_ps(scales + g * kTileRows + half * 8);
-            for (int t = 0; t < NT; ++t) {
-                float* a = acc + t * kTileRows + half * 8;
-                const __m256 d = _mm256_broadcast_ss(x.d + (t0 + t) * all + g0 + g);
-                _mm256_storeu_ps(a, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t]),
-                                                    _mm256_mul_ps(scale, d), _mm256_loadu_ps(a)));
-            }
-        }
-    }
-}
-
 }  // namespace
 }  // namespace rwkv
-#include "kernels_quant_gemm.inl"
+#include "kernels_avx2_gemm.inl"
 #include "kernels_x86_matvec.inl"
 
 namespace rwkv {

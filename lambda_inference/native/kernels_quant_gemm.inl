@@ -9,6 +9,8 @@
 namespace rwkv {
 namespace {
 
+constexpr int64_t kSlabGroups = 32;  // groups of a tile packed at once
+
 struct UnpackQ8 {
     static constexpr int64_t kBytes = kQ8BlockBytes;
     static inline void values(const uint8_t* block, int8_t* out) {
@@ -30,7 +32,7 @@ struct UnpackQ4 {
 };
 
 template <typename Unpack>
-inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+inline void quant_tile(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
                        int64_t ldy, void* scratch) {
     constexpr int64_t kPackBytes = kGroup * kTileRows;
     int8_t* pack = static_cast<int8_t*>(scratch);                                // [slab][8][16][4]
@@ -74,6 +76,15 @@ inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_
     }
     for (int64_t t = 0; t < tokens; ++t)
         for (int64_t r = 0; r < rows; ++r) y[t * ldy + r] = acc[t * kTileRows + r];
+}
+
+template <typename Unpack>
+inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                       int64_t ldy, void* scratch) {
+    const uint8_t* tile = static_cast<const uint8_t*>(w);
+    for (int64_t r = 0; r < rows; r += kTileRows, tile += kTileRows * (x.k / kGroup) * Unpack::kBytes)
+        quant_tile<Unpack>(tile, rows - r < kTileRows ? rows - r : kTileRows, x, tokens, y + r, ldy,
+                           scratch);
 }
 
 void gemm_q8(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,

@@ -112,7 +112,7 @@ void test_products(const Kernels& k) {
         int64_t rows, k, tokens;
     };
     const Shape shapes[] = {{16, 32, 1}, {16, 64, 5},   {13, 96, 8}, {16, 1056, 11},
-                            {3, 2048, 128}, {16, 1024, 17}};
+                            {3, 2048, 128}, {16, 1024, 17}, {64, 1056, 6}, {50, 96, 7}};
     for (int slot = 0; slot < kTypeSlots; ++slot) {
         for (Shape shape : shapes) {
             if (slot == kF32 || slot == kF16) shape.k -= 5;  // rows of any length
