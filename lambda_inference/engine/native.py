@@ -111,9 +111,9 @@ class NativeEngine:
 
         Raises:
             ValueError: no token, a token outside the vocabulary, or another engine's state.
+            ModelCorrupt: the model file was shortened since it was opened.
         """
-        logits, after = self._open().forward(list(tokens), self._inner(state))
-        return logits, NativeState(after, self._shape)
+        return self._run(tokens, state, each=False)
 
     def forward_each(
         self, tokens: Sequence[int], state: State | None
@@ -122,8 +122,7 @@ class NativeEngine:
 
         The rows are the ones that `forward` gives, to the bit. Raises as `forward` does.
         """
-        logits, after = self._open().forward(list(tokens), self._inner(state), each=True)
-        return logits, NativeState(after, self._shape)
+        return self._run(tokens, state, each=True)
 
     def state_from_bytes(self, data: bytes) -> State:
         """See `Engine.state_from_bytes`."""
@@ -161,11 +160,17 @@ class NativeEngine:
         """Give the weights back, once no step is running."""
         self._session = None
 
-    @staticmethod
-    def _inner(state: State | None) -> _native.State | None:
+    def _run(
+        self, tokens: Sequence[int], state: State | None, *, each: bool
+    ) -> tuple[npt.NDArray[np.float32], State]:
         if state is not None and not isinstance(state, NativeState):
             raise ValueError("The state belongs to another engine.")
-        return None if state is None else state.inner
+        inner = None if state is None else state.inner
+        try:
+            logits, after = self._open().forward(list(tokens), inner, each=each)
+        except _native.ModelFileError as error:
+            raise ModelCorrupt(str(error)) from error
+        return logits, NativeState(after, self._shape)
 
     def _open(self) -> _native.Session:
         if self._session is None:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -62,6 +63,16 @@ double cgroup_limit(const std::string& root) {
     return limit;
 }
 
+// Lambda gives processor time by memory, a whole processor's at 1769 MB, and
+// enforces it outside, where no cgroup file tells of it: 1769 MB still see two.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+double lambda_limit() {
+    constexpr double kMegabytesOfOne = 1769;
+    const char* memory = std::getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
+    const double megabytes = memory == nullptr ? 0 : std::strtod(memory, nullptr);
+    return megabytes > 0 ? megabytes / kMegabytesOfOne : INFINITY;
+}
+
 int visible() {
 #if defined(__linux__)
     cpu_set_t set;
@@ -73,10 +84,10 @@ int visible() {
 }  // namespace
 
 int cpu_limit(const std::string& root) {
-    const double limit = cgroup_limit(root);
+    const double limit = std::min(cgroup_limit(root), lambda_limit());
     const int cpus = visible();
     if (!(limit < cpus)) return cpus;
-    return std::max(1, static_cast<int>(limit));
+    return std::max(1, static_cast<int>(std::ceil(limit - 0.5)));
 }
 
 }  // namespace rwkv

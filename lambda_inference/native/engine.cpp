@@ -16,7 +16,7 @@
 namespace rwkv {
 namespace {
 
-constexpr int64_t kUnitBytes = 48 * 1024;   // of weights claimed at once when decoding
+constexpr int64_t kUnitBytes = 272 * 1024;  // of weights claimed at once when decoding
 constexpr int64_t kSegment = 1024;          // elements of a row claimed at once
 constexpr int64_t kGemmFrom = 2;            // fewer tokens go row by row
 constexpr int kStepsPerLayer = 20;
@@ -144,6 +144,7 @@ void Engine::start() {
 
 void Engine::forward(const int32_t* tokens, int64_t n, const float* before, float* after,
                      float* logits, bool each) {
+    model_.file().check_length();
     start();
     for (int64_t at = 0; at < n;) {
         const int64_t count = std::min<int64_t>(kMaxTokens, n - at);
@@ -195,15 +196,12 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
     int64_t rows_of[8], first[9] = {0};
     for (int i = 0; i < count; ++i) {
         const Matrix& m = *products[i].matrix;
-        const int64_t quarter = m.rows / (w.threads * 4) / kTileRows * kTileRows;
-        int64_t rows = std::max(kTileRows, std::min(kGemmRows, quarter));
-        if (!tiles && w.threads == 1) {
-            rows = m.rows;
-        } else if (!tiles) {
-            const int64_t share = m.rows / (w.threads * 4);
-            rows = std::max<int64_t>(kTileRows, std::min(kUnitBytes / m.stride, share) /
-                                                    kTileRows * kTileRows);
-        }
+        // A quarter of a thread's part, within what suits the kernel, in equal units.
+        const int64_t quarter = m.rows / (w.threads * 4);
+        const int64_t most = std::max(
+            kTileRows, std::min(quarter, tiles ? kGemmRows : kUnitBytes / m.stride));
+        const int64_t units = (m.rows + most - 1) / most;
+        const int64_t rows = (m.rows + units * kTileRows - 1) / (units * kTileRows) * kTileRows;
         rows_of[i] = rows;
         first[i + 1] = first[i] + (m.rows + rows - 1) / rows;
     }
@@ -221,13 +219,7 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
             kernels_.gemm[m.slot](weights, rows, p.x->from(t0), tokens, y, p.ldy, w.scratch);
             return;
         }
-        for (int64_t r = 0; r < rows; r += kTileRows * 4) {
-            const int64_t n = tokens == 1 ? rows : std::min(kTileRows * 4, rows - r);
-            for (int64_t t = 0; t < tokens; ++t)
-                kernels_.matvec[m.slot](weights + r * m.stride, n, p.x->from(t0 + t),
-                                        y + t * p.ldy + r);
-            if (tokens == 1) break;
-        }
+        kernels_.matvec[m.slot](weights, rows, p.x->from(t0), y);
     });
 }
 

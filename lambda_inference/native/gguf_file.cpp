@@ -93,12 +93,24 @@ GgufFile::GgufFile(const std::string& path) : path_(path) {
     try {
         parse();
     } catch (...) {
-        munmap(const_cast<uint8_t*>(base_), size_);
+        unmap();
         throw;
     }
 }
 
-GgufFile::~GgufFile() { munmap(const_cast<uint8_t*>(base_), size_); }
+GgufFile::~GgufFile() { unmap(); }
+
+void GgufFile::unmap() {
+    munmap(const_cast<uint8_t*>(base_), size_);
+    close(fd_);
+}
+
+void GgufFile::check_length() const {
+    struct stat info;
+    if (fstat(fd_, &info) == 0 && static_cast<uint64_t>(info.st_size) < size_)
+        fail("it was shortened while in use; put the whole file in its place (with mv, not cp) "
+             "and start again");
+}
 
 void GgufFile::fail(const std::string& what) const {
     // Names in a damaged file may hold anything; a sentence must stay readable.
@@ -119,9 +131,12 @@ void GgufFile::map() {
     }
     size_ = static_cast<size_t>(info.st_size);
     void* p = mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    const int error = errno;
-    close(fd);
-    if (p == MAP_FAILED) fail(std::string("it cannot be mapped: ") + std::strerror(error));
+    if (p == MAP_FAILED) {
+        const int error = errno;
+        close(fd);
+        fail(std::string("it cannot be mapped: ") + std::strerror(error));
+    }
+    fd_ = fd;
     base_ = static_cast<const uint8_t*>(p);
 }
 

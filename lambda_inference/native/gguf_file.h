@@ -46,6 +46,10 @@ class GgufFile {
     size_t size() const { return size_; }
     const uint8_t* base() const { return base_; }
 
+    // Throws if the file has become shorter since: its pages are gone then, and
+    // reading them would end the process.
+    void check_length() const;
+
     [[noreturn]] void fail(const std::string& what) const;
 
   private:
@@ -56,11 +60,13 @@ class GgufFile {
     class Cursor;
 
     void map();
+    void unmap();
     void parse();
     void skip_value(Cursor& cursor, uint32_t type, int depth) const;
     void check_tensors(uint64_t alignment, uint64_t header_end);
 
     std::string path_;
+    int fd_ = -1;
     const uint8_t* base_ = nullptr;
     size_t size_ = 0;
     const uint8_t* data_ = nullptr;

@@ -35,18 +35,24 @@ inline __m256i load_pair(const uint8_t* p0, const uint8_t* p1) {
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(p1)), 1);
 }
 
+// Sums of nibbles' products stay in 16 bits for a whole group: 16 of them are
+// at most 16 * 15 * 127.
+inline __m256i add_q4(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+
+inline __m256i total_q4(__m256i sums) {
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+}
+
 inline __m256i dot_q4(const uint8_t* p0, const uint8_t* p1, __m256i x_low, __m256i x_high) {
     const __m256i both = load_pair(p0, p1);
     const __m256i mask = _mm256_set1_epi8(15);
     const __m256i low = _mm256_and_si256(both, mask);
     const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-    const __m256i pairs =
-        _mm256_add_epi16(_mm256_maddubs_epi16(low, x_low), _mm256_maddubs_epi16(high, x_high));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return add_q4(_mm256_maddubs_epi16(low, x_low), _mm256_maddubs_epi16(high, x_high));
 }
 
 // s is -128 * sum(x); the nibbles are 8 too high.
-inline int32_t shift_q4(int32_t s) { return s / 16; }
+inline int32_t shift_q4(int32_t s) { return s >> 4; }
 
 // Transposes 8 x 8 dwords.
 inline void transpose8(__m256i* r) {

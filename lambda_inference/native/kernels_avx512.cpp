@@ -35,6 +35,10 @@ inline __m256i load_pair(const uint8_t* p0, const uint8_t* p1) {
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(p1)), 1);
 }
 
+inline __m256i add_q4(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+
+inline __m256i total_q4(__m256i sums) { return sums; }
+
 inline __m256i dot_q4(const uint8_t* p0, const uint8_t* p1, __m256i x_low, __m256i x_high) {
     const __m256i both = load_pair(p0, p1);
     const __m256i mask = _mm256_set1_epi8(15);
@@ -45,7 +49,7 @@ inline __m256i dot_q4(const uint8_t* p0, const uint8_t* p1, __m256i x_low, __m25
 }
 
 // The nibbles are 8 too high.
-inline int32_t shift_q4(int32_t s) { return s / 16; }
+inline int32_t shift_q4(int32_t s) { return s >> 4; }
 
 // Transposes 16 x 8 dwords: a register holds 4 columns of 16 rows, shifted to
 // unsigned. Rows i and i + 8 share a register, so every step stays in halves

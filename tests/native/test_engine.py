@@ -345,6 +345,7 @@ print(" ".join(m for m in ("torch", "gguf", "safetensors", "rwkv") if m in sys.m
         ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "100000 100000"}, 1),
         ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "30000 100000"}, 1),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "151000 100000"}, 2),
         ({"proc/self/cgroup": "0::/x\n", "sys/fs/cgroup/x/cpu.max": "90000000 100000"}, None),
         (
             {
@@ -358,10 +359,25 @@ print(" ".join(m for m in ("torch", "gguf", "safetensors", "rwkv") if m in sys.m
     ],
 )
 def test_threads_follow_the_cgroup_quota(
-    files: dict[str, str], limit: int | None, tmp_path: Path
+    files: dict[str, str], limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", raising=False)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert _native.cpu_limit(str(tmp_path)) == (cpus if limit is None else limit)
+    assert _native.cpu_limit(str(tmp_path)) == min(cpus, limit or cpus)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "limit"),
+    [("128", 1), ("1769", 1), ("2048", 1), ("3008", 2), ("3538", 2), ("10240", 6), ("", None),
+     ("much", None), ("-1", None)],
+)  # fmt: skip
+def test_threads_follow_the_memory_that_lambda_gives(
+    megabytes: str, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of 1769 MB gets one processor's time and sees two processors."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", megabytes)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert _native.cpu_limit(str(tmp_path)) == min(cpus, limit or cpus)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +98,22 @@ def test_a_file_may_be_converted_anew_while_it_is_in_use(tmp_path: Path) -> None
             assert np.array_equal(before.forward([1, 2, 3], None)[0], replies[0])
         replies.append(NativeEngine(target, threads=1).forward([1, 2, 3], None)[0])
     assert not np.array_equal(replies[0], replies[1])
+
+
+def test_a_file_cut_short_while_in_use_gets_a_sentence(
+    model_file: ModelFile, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    shutil.copyfile(model_file("rwkv4"), path)
+    engine = NativeEngine(path, threads=2)
+    logits, state = engine.forward([1, 2, 3], None)
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) // 2)
+    for tokens in ([4], [4, 5, 6]):
+        with pytest.raises(ModelCorrupt, match="shortened while in use"):
+            engine.forward(tokens, state)
+    path.write_bytes(whole)  # the same file again, so the mapping is whole again
+    assert np.array_equal(engine.forward([1, 2, 3], None)[0], logits)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
