@@ -2,6 +2,8 @@
 
     python -m benchmarks.engine [--json] [--sizes NAMES] [--threads 1,2] [--peer-python PYTHON]
 
+A run may be made in parts: each with `--json >part.json`, the last with `--join part.json`.
+
 Model files with the shapes of real checkpoints are made on the spot. Every figure comes from a
 process of its own; the read bandwidth, the ceiling of decoding, is measured just before each and
 just after, and the better of the two counts. The `rwkv` package runs where torch is installed,
@@ -204,8 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="write a PNG of the decoding speeds")
     parser.add_argument("--peer-python", help="interpreter with llama-cpp-python")
     parser.add_argument("--folder", type=Path, help="keep the model files here")
+    parser.add_argument(
+        "--join",
+        type=Path,
+        action="append",
+        default=[],
+        help="put the rows of an earlier --json first",
+    )
     options = parser.parse_args(arguments)
-    rows = []
+    rows = [Row(**row) for file in options.join for row in json.loads(file.read_text("utf-8"))]
     for row in measure(
         options.sizes.split(","),
         formats=options.formats.split(","),

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from lambda_inference.gguf.checkpoint import Checkpoint, Floats
 from lambda_inference.gguf.convert import Pack, Quantization, write
 from lambda_inference.gguf.layout import shape_of
-from lambda_inference.gguf.vocabulary import Vocabulary
+from lambda_inference.gguf.reader import read_metadata
+from lambda_inference.gguf.vocabulary import JSON_KEY, Vocabulary, bpe_vocabulary
+from lambda_inference.model import describe
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,24 @@ def random_weights(size: Size) -> tuple[Checkpoint, Pack]:
     return _Random(size), _pack
 
 
-def write_model(path: Path, size: Size, quantization: Quantization = "Q8_0") -> Path:
-    """Write a model file of that size, with the tokens of a byte vocabulary."""
+def write_model(
+    path: Path, size: Size, quantization: Quantization = "Q8_0", *, talks_like: Path | None = None
+) -> Path:
+    """Write a model file of that size.
+
+    It has the tokenizer and the chat template of the model file `talks_like`, so that the server
+    can serve it; without one, tokens that mean nothing.
+    """
     weights = _Random(size)
     tokens = [f"[PAD{i}]" for i in range(size.vocab)]
     vocabulary = Vocabulary(None, "gpt2", tokens, [5] * size.vocab, ["a b"], None)
+    template = None
+    if talks_like is not None:
+        source = read_metadata(talks_like, {JSON_KEY})[JSON_KEY]
+        vocabulary = bpe_vocabulary(str(source), size.vocab)
+        template = describe(talks_like).template
     write(path, weights, shape_of(weights), vocabulary, quantization=quantization,
-          name=path.stem, pack=_pack)  # fmt: skip
+          name=path.stem, template=template, pack=_pack)  # fmt: skip
     return path
 
 

@@ -31,6 +31,9 @@ def engine(context: typer.Context) -> None:
 @app.command()
 def history(
     model: Annotated[Path | None, typer.Option(help="Model file; empty: the shipped one.")] = None,
+    size: Annotated[
+        str, typer.Option(help="Random weights of a real model's shape instead: rwkv4-430m.")
+    ] = "",
     threads: Annotated[int, typer.Option(help="0: the CPUs given.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option("--plot", help="Write a PNG.")] = None,
@@ -38,7 +41,7 @@ def history(
     """Time to the first word against the length of the conversation, state cache on and off."""
     from benchmarks.history import main
 
-    main(model, threads, as_json, picture)
+    main(model, size, threads, as_json, picture)
 
 
 @app.command()
