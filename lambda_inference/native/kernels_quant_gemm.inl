@@ -1,4 +1,5 @@
-// The quantized matrix product, shared by the instruction sets that have one.
+// The quantized matrix product of the instruction sets that can add products of
+// bytes into 32 bits at once (AVX2 has its own).
 // A tile of 16 rows is packed so that a vector lane is a row; a tile's groups
 // then need one conversion and one multiply-add a token, not one a row.
 //
@@ -81,10 +82,11 @@ inline void quant_tile(const void* w, int64_t rows, const Activations& x, int64_
 template <typename Unpack>
 inline void quant_gemm(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
                        int64_t ldy, void* scratch) {
-    const uint8_t* tile = static_cast<const uint8_t*>(w);
-    for (int64_t r = 0; r < rows; r += kTileRows, tile += kTileRows * (x.k / kGroup) * Unpack::kBytes)
-        quant_tile<Unpack>(tile, rows - r < kTileRows ? rows - r : kTileRows, x, tokens, y + r, ldy,
-                           scratch);
+    const uint8_t* base = static_cast<const uint8_t*>(w);
+    const int64_t stride = x.k / kGroup * Unpack::kBytes;
+    for (int64_t r = 0; r < rows; r += kTileRows)
+        quant_tile<Unpack>(base + r * stride, rows - r < kTileRows ? rows - r : kTileRows, x, tokens,
+                           y + r, ldy, scratch);
 }
 
 void gemm_q8(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
