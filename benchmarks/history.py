@@ -43,12 +43,12 @@ _ENOUGH_MS = 2000.0  # what takes this long need not be measured again
 
 
 def conversation(turns: int) -> list[ChatMessage]:
-    """`turns` messages, the last one a person's."""
+    """`turns` messages, the last one a person's; all about as long, whatever their number."""
     first = (turns + 1) % 2  # so that turn number `turns` is the person's
     return [
         ChatMessage(
             "user" if (turns - number) % 2 == 1 else "assistant",
-            f"{_SAID[(number + first) % 4]} ({number})",
+            f"{_SAID[(number + first) % 4]} ({100 + number})",
         )
         for number in range(turns)
     ]
