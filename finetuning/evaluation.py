@@ -168,7 +168,7 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
                     from finetuning.evaluate import bits_by_torch, load_model
 
                     model = load_model(description.weights, description.architecture)
-                    measured(name, bits_by_torch(model, texts, done))
+                    measured(name, bits_by_torch(model, texts, done, threads=plan.threads))
                 else:
                     measured(name, bits_by_engine(file_of(name), texts, done, threads=plan.threads))
         _compare(report.rows)
