@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from finetuning.allocator import keep_memory
 from finetuning.checkpoint import load_checkpoint, save_atomically
 from finetuning.data.packing import batches
 from finetuning.errors import CheckpointError, CorpusError, DivergedError, FinetuneError
@@ -90,6 +91,7 @@ def train(
     settings.validate()
     reporter = reporter or Reporter()
     if settings.device == "cpu":
+        keep_memory()
         torch.set_num_threads(1)  # a core each to the workers; and sums in one order everywhere
     try:
         run = _Run(settings, prepare(settings, reporter.say), reporter, tracker)
