@@ -14,7 +14,7 @@ PYTEST := $(BIN)/pytest
 	docs clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
 chat: $(VENV)/.ready ## Talk with friend in the terminal
 	@$(BIN)/friend chat
