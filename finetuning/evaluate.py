@@ -10,10 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from finetuning.errors import CheckpointError
-from finetuning.export import load_folder
-from finetuning.rwkv4 import RWKV4, RWKV4Shape
-from finetuning.rwkv7 import CHUNK, RWKV7
+from finetuning.base import Model, model_from
+from finetuning.rwkv7 import CHUNK
 from finetuning.score import Done, Spelled, by_length
 from lambda_inference.engine.cpus import cpus_given
 from lambda_inference.gguf.checkpoint import open_checkpoint
@@ -22,27 +20,18 @@ _TOKENS_AT_ONCE = 1024
 _ROWS = 512  # logits at once
 
 
-def load_model(weights: Path, architecture: str) -> RWKV4 | RWKV7:
-    """The model of a checkpoint in its folder, in float32. `architecture`: rwkv4 or rwkv7.
+def load_model(weights: Path) -> Model:
+    """The model of a checkpoint, in float32 on the CPU.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: a tensor is missing, has another shape or is not finite.
         ModelError: the file cannot be read.
     """
-    if architecture == "rwkv7":
-        return load_folder(weights.parent)[0]
-    checkpoint = open_checkpoint(weights)
-    tensors = {name: torch.from_numpy(checkpoint[name].copy()) for name in checkpoint}
-    try:
-        model = RWKV4(RWKV4Shape.of(tensors))
-        model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{weights} is no whole RWKV-4 ({error}).") from error
-    return model.eval()
+    return model_from(open_checkpoint(weights)).eval()
 
 
 def bits_by_torch(
-    model: RWKV4 | RWKV7,
+    model: Model,
     texts: Sequence[Spelled],
     done: Done = lambda _: None,
     *,
@@ -70,7 +59,7 @@ def bits_by_torch(
 
 
 @torch.inference_mode()
-def _score(model: RWKV4 | RWKV7, texts: Sequence[Spelled]) -> list[float]:
+def _score(model: Model, texts: Sequence[Spelled]) -> list[float]:
     longest = max(len(text.tokens) for text in texts)
     inputs = torch.zeros(len(texts), math.ceil(longest / CHUNK) * CHUNK, dtype=torch.int64)
     for row, text in zip(inputs, texts, strict=True):
