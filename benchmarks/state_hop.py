@@ -11,7 +11,6 @@ to the first token of a streamed reply; turns have about 16 tokens.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import logging
@@ -27,7 +26,7 @@ import typer
 from moto.server import ThreadedMotoServer
 
 from benchmarks.chat_models import chat_model
-from benchmarks.function_figures import client, function_of
+from benchmarks.function_figures import client, function_of, run
 from benchmarks.keep_warm import models_in
 from inference_client import ChatMessage, SamplingOptions
 from tests.fakes.aws_lambda import LambdaEmulator
@@ -132,7 +131,7 @@ def main(
 ) -> None:
     """Measure and print."""
     with models_in(folder) as place, s3() as endpoint:
-        rows = asyncio.run(measure(chat_model(place, "Q8_0"), endpoint, runs))
+        rows = run(measure(chat_model(place, "Q8_0"), endpoint, runs))
     typer.echo(json.dumps(rows, indent=1) if as_json else table(rows))
 
 
