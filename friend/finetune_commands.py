@@ -143,7 +143,7 @@ def finetune(
         _option(
             _START,
             "Learning rate after the warm-up. ",
-            default="3e-3 from scratch, 1e-5 full, 1e-4 LoRA, 3e-2 state",
+            default="3e-3 from scratch, 1e-5 full, 1e-4 LoRA, 0.3 state",
         ),
     ] = None,
     final_rate: Annotated[
