@@ -11,7 +11,7 @@ SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
 .PHONY: help chat serve test lint check-native image image-test bench-peers finetune-smoke format \
-	docs clean
+	docs notebooks clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -58,6 +58,9 @@ format: $(VENV)/.ready-dev ## Format the code
 
 docs: $(VENV)/.ready-dev ## Write the generated parts: .env.example, the settings table
 	$(BIN)/python -m friend.reference
+
+notebooks: $(VENV)/.ready-dev ## Bring the notebooks' .py and .ipynb in step
+	$(BIN)/jupytext --sync finetuning/notebooks/*.ipynb
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info
