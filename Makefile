@@ -11,7 +11,7 @@ SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
 .PHONY: help chat serve test lint check-native image image-test bench-peers finetune-smoke format \
-	docs notebooks clean
+	bench-cost docs notebooks clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -51,6 +51,9 @@ bench-peers: $(VENV)/.ready-dev ## The engine beside llama.cpp and the rwkv pack
 
 finetune-smoke: $(VENV)/.ready-dev ## Fine-tuning in small: train, be killed, go on, export, chat
 	$(BIN)/python -m tests.finetuning.smoke
+
+bench-cost: $(VENV)/.ready-dev ## Measure what a reply costs anew, into docs/cost.md
+	$(BIN)/python -m benchmarks.cost_page
 
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
