@@ -11,10 +11,10 @@ SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
 .PHONY: help chat serve test lint check-native image image-test bench-peers finetune-smoke format \
-	docs clean
+	bench-cost docs notebooks clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
 chat: $(VENV)/.ready ## Talk with friend in the terminal
 	@$(BIN)/friend chat
@@ -52,12 +52,18 @@ bench-peers: $(VENV)/.ready-dev ## The engine beside llama.cpp and the rwkv pack
 finetune-smoke: $(VENV)/.ready-dev ## Fine-tuning in small: train, be killed, go on, export, chat
 	$(BIN)/python -m tests.finetuning.smoke
 
+bench-cost: $(VENV)/.ready-dev ## Measure what a reply costs anew, into docs/cost.md
+	$(BIN)/python -m benchmarks.cost_page
+
 format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.ready-dev ## Write the generated parts: .env.example, the settings table
 	$(BIN)/python -m friend.reference
+
+notebooks: $(VENV)/.ready-dev ## Bring the notebooks' .py and .ipynb in step
+	$(BIN)/jupytext --sync finetuning/notebooks/*.ipynb
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info

@@ -10,7 +10,6 @@ the model file alone is dropped.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from itertools import product
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.chat_models import chat_model
-from benchmarks.function_figures import cold_starts, drop_page_cache
+from benchmarks.function_figures import cold_starts, drop_page_cache, run
 from benchmarks.keep_warm import models_in
 
 FORMATS = ("Q8_0", "Q4_0")
@@ -34,7 +33,7 @@ def measure(folder: Path, runs: int) -> list[dict[str, Any]]:
     for name in FORMATS:
         model = chat_model(folder, name)
         for dropped, prompt in product((False, True), PROMPTS):
-            starts = asyncio.run(cold_starts(name, model, runs, dropped=dropped, prompt=prompt))
+            starts = run(cold_starts(name, model, runs, dropped=dropped, prompt=prompt))
             rows.append(
                 {
                     "format": name,

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
 from benchmarks.chat_models import REFERENCE
 from inference_client import (
@@ -29,6 +31,7 @@ from inference_client import (
 from tests.fakes.aws_lambda import LambdaEmulator
 from tests.fakes.aws_signature import AwsKeys
 
+T = TypeVar("T")
 PROMPT_TOKENS = 60
 REPLY_TOKENS = 40
 VCPU_MB = 1769
@@ -240,4 +243,19 @@ def measure_all(names: Sequence[tuple[str, Path, int]], *, starts: int, replies:
             for name, model, cpus in names
         ]
 
-    return asyncio.run(every())
+    return run(every())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` that ends the environments when this process is told to stop, too."""
+
+    async def guarded() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None

@@ -11,26 +11,21 @@ to the first token of a streamed reply; turns have about 16 tokens.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
-from urllib.request import Request, urlopen
 
 import typer
-from moto.server import ThreadedMotoServer
 
 from benchmarks.chat_models import chat_model
-from benchmarks.function_figures import client, function_of
+from benchmarks.function_figures import client, function_of, run
 from benchmarks.keep_warm import models_in
 from inference_client import ChatMessage, SamplingOptions
 from tests.fakes.aws_lambda import LambdaEmulator
+from tests.fakes.s3 import fake_s3
 
 TURNS = (2, 10, 20, 50, 100)
 _BUCKET = "states"
@@ -96,21 +91,6 @@ async def measure(model: Path, endpoint: str, runs: int) -> list[dict[str, Any]]
     return rows
 
 
-@contextmanager
-def s3() -> Iterator[str]:
-    """Moto's server with an empty bucket; gives its address."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        bucket = Request(f"http://{host}:{port}/{_BUCKET}", method="PUT")
-        urlopen(bucket, timeout=10).close()  # noqa: S310
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
     heads = ("turns", "same environment", "another, by S3", "another, no bucket", "gain")
@@ -131,8 +111,8 @@ def main(
     ] = None,
 ) -> None:
     """Measure and print."""
-    with models_in(folder) as place, s3() as endpoint:
-        rows = asyncio.run(measure(chat_model(place, "Q8_0"), endpoint, runs))
+    with models_in(folder) as place, fake_s3(_BUCKET) as endpoint:
+        rows = run(measure(chat_model(place, "Q8_0"), endpoint, runs))
     typer.echo(json.dumps(rows, indent=1) if as_json else table(rows))
 
 

@@ -4,61 +4,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from finetuning.errors import CheckpointError
-from finetuning.export import load_folder
-from finetuning.rwkv4 import RWKV4, RWKV4Shape
-from finetuning.rwkv7 import CHUNK, RWKV7
+from finetuning.base import Model, model_from
+from finetuning.rwkv7 import CHUNK
 from finetuning.score import Done, Spelled, by_length
+from lambda_inference.engine.cpus import cpus_given
 from lambda_inference.gguf.checkpoint import open_checkpoint
 
-_TOKENS_AT_ONCE = 16_384
+_TOKENS_AT_ONCE = 1024
 _ROWS = 512  # logits at once
 
 
-def load_model(weights: Path, architecture: str) -> RWKV4 | RWKV7:
-    """The model of a checkpoint in its folder, in float32. `architecture`: rwkv4 or rwkv7.
+def load_model(weights: Path) -> Model:
+    """The model of a checkpoint, in float32 on the CPU.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: a tensor is missing, has another shape or is not finite.
         ModelError: the file cannot be read.
     """
-    if architecture == "rwkv7":
-        return load_folder(weights.parent)[0]
-    checkpoint = open_checkpoint(weights)
-    tensors = {name: torch.from_numpy(checkpoint[name].copy()) for name in checkpoint}
-    try:
-        model = RWKV4(RWKV4Shape.of(tensors))
-        model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{weights} is no whole RWKV-4 ({error}).") from error
-    return model.eval()
+    return model_from(open_checkpoint(weights)).eval()
 
 
-@torch.no_grad()
 def bits_by_torch(
-    model: RWKV4 | RWKV7, texts: Sequence[Spelled], done: Done = lambda _: None
+    model: Model,
+    texts: Sequence[Spelled],
+    done: Done = lambda _: None,
+    *,
+    threads: int | None = None,
 ) -> list[float]:
-    """Bits of the counted tokens of each conversation, in float32 on the model's device."""
+    """Bits of the counted tokens of each conversation, in float32 on the model's device.
+
+    As many small batches at a time as there are `threads` (None: the CPUs given), each on one
+    thread: threads that share a small product mostly wait for each other.
+    """
+    count = threads or cpus_given()
     bits = [0.0] * len(texts)
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        chunks = list(_chunks(texts))
+        running = [pool.submit(_score, model, [texts[one] for one in chunk]) for chunk in chunks]
+        try:
+            for chunk, future in zip(chunks, running, strict=True):
+                for index, found in zip(chunk, future.result(), strict=True):
+                    bits[index] = found
+                    done(len(texts[index].tokens))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return bits
+
+
+@torch.inference_mode()
+def _score(model: Model, texts: Sequence[Spelled]) -> list[float]:
+    longest = max(len(text.tokens) for text in texts)
+    inputs = torch.zeros(len(texts), math.ceil(longest / CHUNK) * CHUNK, dtype=torch.int64)
+    for row, text in zip(inputs, texts, strict=True):
+        row[: len(text.tokens)] = torch.from_numpy(text.tokens)
     device = model.emb.weight.device
-    for chunk in _chunks(texts):
-        longest = max(len(texts[index].tokens) for index in chunk)
-        inputs = torch.zeros(len(chunk), math.ceil(longest / CHUNK) * CHUNK, dtype=torch.int64)
-        for row, index in zip(inputs, chunk, strict=True):
-            row[: len(texts[index].tokens)] = torch.from_numpy(texts[index].tokens)
-        hidden, _ = model.hidden(inputs.to(device))
-        for row, index in enumerate(chunk):
-            text = texts[index]
-            asked = torch.from_numpy(text.counted.nonzero()[0])
-            wanted = inputs[row, asked].to(device)
-            nats = _nats(hidden[row, (asked - 1).to(device)], model.head.weight, wanted)
-            bits[index] = nats / math.log(2)
-            done(len(text.tokens))
+    hidden, _ = model.hidden(inputs.to(device))
+    bits: list[float] = []
+    for row, text in enumerate(texts):
+        asked = torch.from_numpy(text.counted.nonzero()[0])
+        wanted = inputs[row, asked].to(device)
+        nats = _nats(hidden[row, (asked - 1).to(device)], model.head.weight, wanted)
+        bits.append(nats / math.log(2))
     return bits
 
 
@@ -67,7 +80,7 @@ def _chunks(texts: Sequence[Spelled]) -> Iterator[list[int]]:
     chunk: list[int] = []
     for index in by_length(texts):
         longest = len(texts[chunk[0]].tokens) if chunk else 0
-        if longest * (len(chunk) + 1) > _TOKENS_AT_ONCE:
+        if chunk and longest * (len(chunk) + 1) > _TOKENS_AT_ONCE:
             yield chunk
             chunk = []
         chunk.append(index)

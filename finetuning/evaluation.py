@@ -23,6 +23,7 @@ from finetuning.data.corpus import BadLines, Conversation, read_conversations
 from finetuning.errors import EvaluationError
 from finetuning.evaluate_native import bits_by_engine
 from finetuning.ngram import NGram
+from finetuning.run_folder import MODEL as RUN_MODEL
 from finetuning.sampled import Exchange, Script, converse, scripts
 from finetuning.score import Done, Spelled, spell, tally
 from lambda_inference.errors import ModelNotFound
@@ -106,6 +107,8 @@ def candidate(model: Path | None) -> Candidate:
     if path is None:
         path = shipped_model()
         path = path.parent if path.is_file() else path
+    if (path / RUN_MODEL).is_dir():  # the folder of a training run
+        path /= RUN_MODEL
     if path.is_dir():
         try:
             path = checkpoint_in(path)
@@ -131,7 +134,7 @@ def needs(found: Candidate, formats: Sequence[str]) -> set[str]:
             f"{found.description.weights.name} is {found.own}, and other formats are made from a "
             "checkpoint. Give the model's folder, or leave --format out."
         )
-    packages = {"safetensors", "torch", "matplotlib"} if TORCH in formats else set()
+    packages = {"torch"} if TORCH in formats else set()
     return packages | ({"gguf"} if found.own is None else set())
 
 
@@ -167,8 +170,8 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
                 if name == TORCH:
                     from finetuning.evaluate import bits_by_torch, load_model
 
-                    model = load_model(description.weights, description.architecture)
-                    measured(name, bits_by_torch(model, texts, done))
+                    model = load_model(description.weights)
+                    measured(name, bits_by_torch(model, texts, done, threads=plan.threads))
                 else:
                     measured(name, bits_by_engine(file_of(name), texts, done, threads=plan.threads))
         _compare(report.rows)

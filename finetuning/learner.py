@@ -20,6 +20,8 @@ from finetuning.settings import TrainSettings
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
+_LARGE = 50_000_000  # parameters
+
 
 def operand_type(precision: str, device: torch.device) -> torch.dtype:
     """Type of the matrix products' operands; sums are float32 in every case.
@@ -40,8 +42,9 @@ class Learner:
 
     On the CPU each worker thread runs whole micro-batches on one core. That keeps the work in
     the core's cache and, on a busy machine, lets no core wait for the other inside an operation.
-    Gradients are summed in a fixed order, so the number of workers changes nothing but time. Only
-    a step of a single micro-batch, as for a large model, has its operations spread over the cores.
+    Gradients are summed in a fixed order, so the number of workers changes nothing but time. A
+    large model, which would need the memory twice, and a step of a single micro-batch have their
+    operations spread over the cores instead.
     """
 
     def __init__(self, tuning: Tuning, settings: TrainSettings) -> None:
@@ -54,7 +57,8 @@ class Learner:
         self._weights = tuning.parameters()
         threads, each = 1, None
         if self._device.type == "cpu":
-            single = settings.batch_size == settings.micro_batch
+            size = sum(weight.numel() for weight in self._model.parameters())
+            single = settings.batch_size == settings.micro_batch or size > _LARGE
             threads, each = (1, settings.workers) if single else (settings.workers, 1)
         self._pool = ThreadPoolExecutor(threads, initializer=_use_threads, initargs=(each,))
 

@@ -114,8 +114,9 @@ class Reporter:
         began, first = self._window[0]
         speed = (record.tokens - first) / (now - began) if now > began else 0.0
         held_out = "" if self._validation is None else f", held-out {self._validation:.3f}"
+        rate = f"{speed:,.0f} tokens/s, " if speed else ""
         text = (
-            f"step {record.step}, {record.tokens / 1e6:.2f} M tokens, {speed:,.0f} tokens/s, "
+            f"step {record.step}, {record.tokens / 1e6:.2f} M tokens, {rate}"
             f"loss {self._smooth:.3f}{held_out}"
         )
         self._bar.update(self._task, completed=progress, description=text)
@@ -129,4 +130,4 @@ class Reporter:
         if progress <= at:
             return "unknown time"
         seconds = (now - began) * (1 - progress) / (progress - at)
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -31,7 +31,7 @@ class Recipe:
 _SCRATCH = Recipe("muon", 3e-3, 3e-5, 0.1, 16, 4, 100, 0, "all")
 _FULL = Recipe("adamw", 1e-5, 1e-6, 0.01, 8, 1, 0, 3, "all")
 _LORA = Recipe("adamw", 1e-4, 1e-5, 0.0, 8, 1, 0, 3, "all")
-_STATE = Recipe("adamw", 3e-2, 1e-3, 0.0, 8, 1, 0, 3, "replies")
+_STATE = Recipe("adamw", 0.3, 1e-2, 0.0, 8, 1, 0, 3, "replies")
 
 
 def recipe(method: Method, *, from_scratch: bool) -> Recipe:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import torch
 
+from finetuning.allocator import keep_memory
 from finetuning.checkpoint import load_checkpoint, save_atomically
-from finetuning.data.packing import batches
+from finetuning.data.packing import IGNORED, batches
 from finetuning.errors import CheckpointError, CorpusError, DivergedError, FinetuneError
 from finetuning.learner import Batch, Learner, operand_type
 from finetuning.memory import is_out_of_memory, out_of_memory
@@ -90,6 +91,7 @@ def train(
     settings.validate()
     reporter = reporter or Reporter()
     if settings.device == "cpu":
+        keep_memory()
         torch.set_num_threads(1)  # a core each to the workers; and sums in one order everywhere
     try:
         run = _Run(settings, prepare(settings, reporter.say), reporter, tracker)
@@ -153,7 +155,7 @@ class _Run:
         for batch in self._batches():
             rate, loss, norm = self._step(batch)
             position.step += 1
-            position.tokens += batch[0].size
+            position.tokens += self._tokens_in(batch)
             position.seconds = seconds_before + time.monotonic() - started
             over = self._progress >= 1.0
             validation = None
@@ -182,6 +184,11 @@ class _Run:
         self._learner.close()
         self._curve.close()
         self._reporter.stop()
+
+    def _tokens_in(self, batch: Batch) -> int:
+        """Positions of a batch; without the padding, where that is left out of the computing."""
+        padded = self._settings.method == "state"
+        return int((batch[1] != IGNORED).sum()) if padded else batch[0].size
 
     def _step(self, batch: Batch) -> tuple[float, float, float]:
         """Learn from a batch; the rate, the loss before, and the gradient's norm."""

@@ -28,11 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-deploy_commands.register(app)
-finetune_commands.register(app)
-eval_commands.register(app)
-app.add_typer(model_commands.app, name="model")
-app.add_typer(bench_commands.app, name="bench")
 
 
 def main() -> None:
@@ -150,3 +145,11 @@ def _run(*names: str) -> None:
     from bot.run import run_platforms
 
     sys.exit(run_platforms(_settings(), names))
+
+
+# The help lists commands in the order of their registration: first what everybody needs.
+deploy_commands.register(app)
+finetune_commands.register(app)
+eval_commands.register(app)
+app.add_typer(model_commands.app, name="model")
+app.add_typer(bench_commands.app, name="bench")

@@ -143,7 +143,7 @@ def finetune(
         _option(
             _START,
             "Learning rate after the warm-up. ",
-            default="3e-3 from scratch, 1e-5 full, 1e-4 LoRA, 3e-2 state",
+            default="3e-3 from scratch, 1e-5 full, 1e-4 LoRA, 0.3 state",
         ),
     ] = None,
     final_rate: Annotated[
@@ -179,7 +179,9 @@ def finetune(
     micro_batch: Annotated[
         int | None,
         _option(
-            _MEMORY, "Rows computed at a time: memory, not result.", default="1; 4 from scratch"
+            _MEMORY,
+            "Rows computed at a time: memory, not result.",
+            default="1; 4 from scratch on a GPU",
         ),
     ] = None,
     checkpointing: Annotated[
@@ -225,6 +227,7 @@ def finetune(
     if (epochs, steps, tokens, minutes) == (None, None, None, None):
         epochs = 3.0
     batch = usual.batch_size if batch_size is None else batch_size
+    place = _device(device)
     settings = TrainSettings(
         data=tuple(data), out=out, valid=tuple(valid or ()), held_out=held_out, imitate=imitate,
         keep=tuple(keep or ()), mixture=_mixture(mixture or []),
@@ -235,11 +238,13 @@ def finetune(
         minutes=minutes, tokens=tokens, steps=steps, epochs=epochs,
         patience=usual.patience if patience is None else patience,
         row_length=row_length, batch_size=batch,
-        micro_batch=min(usual.micro_batch, batch) if micro_batch is None else micro_batch,
+        micro_batch=_micro_batch(place, usual.micro_batch, batch)
+        if micro_batch is None
+        else micro_batch,
         checkpointing=checkpointing, rule=usual.rule if rule is None else rule.value,
         peak_rate=peak, final_rate=final_rate,
         weight_decay=usual.weight_decay if weight_decay is None else weight_decay,
-        dropout=dropout, seed=seed, device=_device(device), precision=precision,
+        dropout=dropout, seed=seed, device=place, precision=precision,
         workers=workers or cpus_given(), checkpoint_seconds=checkpoint_seconds,
         validate_steps=usual.validate_steps if validate_steps is None else validate_steps,
     )  # fmt: skip
@@ -285,6 +290,11 @@ def _mixture(texts: list[str]) -> dict[str, float]:
         if not mark:
             raise typer.BadParameter(f"--mixture {text}: write SOURCE=WEIGHT, as topical-chat=4.")
     return weights
+
+
+def _micro_batch(device: str, usual: int, batch: int) -> int:
+    """A CPU is fastest with what fits into its caches."""
+    return 1 if device == "cpu" or batch % usual else usual
 
 
 def _device(device: str) -> str:

@@ -161,6 +161,7 @@ class _Attempt:
     async def _infer(self, messages: Sequence[ChatMessage]) -> str:
         """The model's words, shown as they come; once more if there were none fit to say."""
         owner = self._owner
+        await owner.waker.awake()
         for _ in range(2):
             text = ""
             owner.waker.used()

@@ -12,14 +12,17 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
+LONGEST_START_SECONDS = 5.0
+"""A reply waits so long for a ping that was sent for it, at the most."""
+
 
 class Waker:
     """Sends the warm ping when a reply is in sight and the model has rested for a while.
 
     A server that scales to zero then starts while the message is still being stored and waits its
     turn, or while its author still types. There is one ping at a time, and none for a model that
-    was used or pinged less than `asleep_after` ago. Nobody waits for a ping or hears of its
-    failure: the reply finds out by itself.
+    was used or pinged less than `asleep_after` ago. Nobody hears of a ping's failure: the reply
+    finds out by itself.
 
     Args:
         warm: sends the ping, and says whether something answered.
@@ -51,6 +54,15 @@ class Waker:
         if is_due and (self._ping is None or self._ping.done()):
             self._stirred = now
             self._ping = asyncio.create_task(self._send())
+
+    async def awake(self) -> None:
+        """Return when no ping is under way, after `LONGEST_START_SECONDS` in any case.
+
+        To be awaited before the model is asked. A function that is starting for the ping would
+        start once more for a second request, which then would wait for all of that start.
+        """
+        if self._ping is not None:
+            await asyncio.wait([self._ping], timeout=LONGEST_START_SECONDS)
 
     async def close(self) -> None:
         """Send nothing more; a ping under way is given up."""

@@ -133,7 +133,8 @@ else:
 # RWKV-7 World 0.4B, which knows how to hold a conversation. `friend model pull` fetches it from the
 # Hugging Face hub (under 1 GB), compares its checksum, and makes the model file that the voice will
 # belong to: a voice learnt with one model is noise to another, so both files carry the fingerprint
-# of the weights, and the server refuses a pair that does not match.
+# of the weights, and the server refuses a pair that does not match. Fetching takes a while and says
+# nothing meanwhile.
 
 # %%
 if SMALL:

@@ -123,7 +123,7 @@ else:
 # `friend model pull` fetches the checkpoint from the Hugging Face hub (under 1 GB), compares its
 # checksum, and goes on where it stopped if the line breaks. It also makes a model file of it, so
 # that we can talk with the model before it has learnt anything. The tokenizer of the Pile models is
-# published apart.
+# published apart. Fetching takes a while and says nothing meanwhile.
 
 # %%
 if SMALL:

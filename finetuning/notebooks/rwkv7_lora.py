@@ -127,7 +127,7 @@ else:
 # `friend model pull` fetches the checkpoint from the Hugging Face hub (under 1 GB), compares its
 # checksum, and goes on where it stopped if the line breaks. It also makes a model file of it, so
 # that we can talk with the model before it has learnt anything. The World vocabulary is published
-# apart.
+# apart. Fetching takes a while and says nothing meanwhile.
 
 # %%
 if SMALL:

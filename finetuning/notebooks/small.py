@@ -48,7 +48,7 @@ def rwkv7(folder: Path) -> tuple[Path, Path]:
 def topical_chat(folder: Path) -> None:
     """The three files of Topical-Chat that the notebooks use, in its own format."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, (name, count) in enumerate((("train", 60), ("valid_freq", 8), ("test_freq", 8))):
+    for seed, (name, count) in enumerate((("train", 24), ("valid_freq", 6), ("test_freq", 6))):
         talks = {
             f"t_{number}": {
                 "content": [
@@ -68,7 +68,7 @@ def discord_export(path: Path) -> None:
     """
     people = {"user": ("1", "Ann"), "assistant": ("2", "Bob")}
     messages: list[dict[str, Any]] = []
-    for number, talk in enumerate(sample_conversations(40)):
+    for number, talk in enumerate(sample_conversations(24)):
         day = date(2024, 1, 1) + timedelta(days=number)
         for minute, one in enumerate(talk):
             person, name = people[one["role"]]

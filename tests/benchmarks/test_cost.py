@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from benchmarks.chat_models import REFERENCE, grown_tokenizer
 from benchmarks.cost import LABELS, best, cold_share_of, rows_of, summary, table
+from benchmarks.cost_page import SECTIONS, put
 from benchmarks.function_figures import Figures, measure
 from deploy.cost import FREE_GB_SECONDS, FREE_REQUESTS
 from lambda_inference.model import shipped_model
 from lambda_inference.tokenizer import BpeTokenizer
 
+ROOT = Path(__file__).parents[2]
 ONE = Figures(
     name="Q8_0", cpus=1, init_s=0.5, cold_reply_s=2.0, reply_s=1.5, prefill_s=0.3, decode_s=1.1,
     ping_s=0.001, first_token_s=0.4, cold_first_token_s=1.0, memory_mb=520,
@@ -77,3 +80,14 @@ async def test_a_function_is_measured_as_lambda_would_bill_it() -> None:
     assert 0 < found.init_s < found.cold_first_token_s
     assert found.ping_s > 0
     assert shipped_model().stat().st_size / (1 << 20) < found.memory_mb < 1769
+
+
+def test_a_section_of_the_page_is_written_anew_and_nothing_else() -> None:
+    page = (ROOT / "docs/cost.md").read_text("utf-8")
+    for section in SECTIONS:
+        once = put(page, section, "| a |\n")
+        assert once == put(once, section, "| a |")
+        assert f"<!-- {section}: begin -->\n| a |\n<!-- {section}: end -->" in once
+        assert len(once.splitlines()) <= len(page.splitlines()) + 1
+    with pytest.raises(ValueError, match="no section"):
+        put("nothing", "cost", "x")

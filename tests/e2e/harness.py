@@ -53,6 +53,12 @@ class Running(Generic[P]):
     log: Log
     task: asyncio.Task[None]
 
+    async def heard(self, messages: int) -> None:
+        """Return once so many messages have been taken in."""
+        async with asyncio.timeout(30):
+            while len(self.log.received_) < messages:
+                await asyncio.sleep(0.01)
+
     async def idle(self) -> None:
         """Return once every reply owed has been given."""
         async with asyncio.timeout(30):

@@ -22,7 +22,7 @@ import json
 import re
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -167,6 +167,8 @@ class FakeModel:
         self._seen: list[list[Message]] = []
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
 
     @property
     def root_url(self) -> str:
@@ -184,6 +186,15 @@ class FakeModel:
             self._answerer = lambda _: answer
         else:
             self._answerer = answer
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Requests are taken meanwhile, and not answered before the end."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -288,6 +299,7 @@ class FakeModel:
                 await self._closing.wait()
             if fault is not None and fault.kind == "garbage":
                 return web.Response(text=fault.body, content_type="text/html")
+            await self._free.wait()
             said = self._answerer(messages)
             text = await said if inspect.isawaitable(said) else said
             words, finish_reason = _cut(text, body)

@@ -48,6 +48,9 @@ def test_it_runs_on_made_up_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FRIEND_NOTEBOOK_SMALL", "1")
+    # On models this small a second thread only waits.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FRIEND_MODEL_THREADS", "1")
     # Else each would look through all fonts of this machine.
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

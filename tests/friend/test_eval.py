@@ -10,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from friend import eval_commands
-from friend.cli import app
+from friend.cli import app, main
 from lambda_inference.gguf.convert import convert
-from tests.friend.test_cli import friend
 from tests.lambda_inference.models import write_folder
 
 LINES = [
@@ -87,14 +86,21 @@ def test_a_person_reads_tables(file: Path, data: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    file: Path, data: Path, tmp_path: Path, arguments: list[str], sentence: str
+    file: Path,
+    data: Path,
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     filled = [one.format(data=data, file=file) for one in arguments]
-    shown = friend("eval", *filled, cwd=tmp_path)
-    assert shown.returncode in (1, 2)
-    assert sentence in " ".join(shown.stderr.split())
-    assert "Traceback" not in shown.stderr
-    assert shown.stdout == ""
+    monkeypatch.setattr("sys.argv", ["friend", "eval", *filled])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert ended.value.code in (1, 2)
+    assert sentence in " ".join(shown.err.split())
+    assert shown.out == ""
 
 
 def test_missing_packages_are_named_with_the_extra_to_install(

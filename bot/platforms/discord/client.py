@@ -192,6 +192,6 @@ class Listener(discord.Client):
 class ShardedListener(Listener, discord.AutoShardedClient):
     """The same for a bot in so many servers that Discord demands shards (2500 and more).
 
-    Not used before: after a failed resume it starts a new session, and would miss what the plain
-    client still gets.
+    Not used before: after a failed resume it starts a new session, and has to read over REST what
+    the plain client still gets.
     """

@@ -64,10 +64,10 @@ async def test_the_same_event_is_answered_once(on_stage: Scene) -> None:
 
 
 async def test_a_burst_is_answered_together(tmp_path: Path, model: FakeModel) -> None:
-    model.first_delay = 0.3
-    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
-        for text in ("one", "two", "three"):
-            await on_stage.say(text)
+    async with scene(tmp_path, model, burst_seconds=60) as on_stage:
+        with model.held():
+            for text in ("one", "two", "three"):
+                await on_stage.say(text)
         await on_stage.quiet()
         assert on_stage.stage.texts() == ["I heard: three"]
         assert on_stage.stage.posts[0].answers == "3"
@@ -75,10 +75,10 @@ async def test_a_burst_is_answered_together(tmp_path: Path, model: FakeModel) ->
 
 
 async def test_a_burst_of_two_people_is_not_one(tmp_path: Path, model: FakeModel) -> None:
-    model.first_delay = 0.1
-    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
-        await on_stage.say("one", by=ANN)
-        await on_stage.say("two", by=BOB)
+    async with scene(tmp_path, model, burst_seconds=60) as on_stage:
+        with model.held():
+            await on_stage.say("one", by=ANN)
+            await on_stage.say("two", by=BOB)
         await on_stage.quiet()
         assert on_stage.stage.texts() == ["I heard: one", "I heard: two"]
 
@@ -100,9 +100,9 @@ async def test_a_visible_draft_is_finished_before_the_burst_goes_on(
 
 
 async def test_replies_keep_their_place_while_others_write(on_stage: Scene) -> None:
-    on_stage.model.first_delay = 0.05
-    for number, person in enumerate((ANN, BOB, ANN, BOB)):
-        await on_stage.say(f"m{number}", by=person)
+    with on_stage.model.held():
+        for number, person in enumerate((ANN, BOB, ANN, BOB)):
+            await on_stage.say(f"m{number}", by=person)
     await on_stage.quiet()
     assert [content for _, content in on_stage.prompts()[-1]] == [
         "m0",
@@ -274,10 +274,10 @@ async def test_words_nobody_may_post_are_given_up(on_stage: Scene) -> None:
 
 
 async def test_a_deleted_message_is_not_answered(tmp_path: Path, model: FakeModel) -> None:
-    model.first_delay = 0.2
     async with scene(tmp_path, model) as on_stage:
-        await on_stage.say("oops")
-        await on_stage.friend.on_delete("stage", "general", "1")
+        with model.held():
+            await on_stage.say("oops")
+            await on_stage.friend.on_delete("stage", "general", "1")
         await on_stage.quiet()
         assert on_stage.stage.texts() == []
 
@@ -285,11 +285,11 @@ async def test_a_deleted_message_is_not_answered(tmp_path: Path, model: FakeMode
 async def test_deleting_the_end_of_a_burst_leaves_the_rest_to_answer(
     tmp_path: Path, model: FakeModel
 ) -> None:
-    model.first_delay = 0.2
-    async with scene(tmp_path, model, burst_seconds=5) as on_stage:
-        await on_stage.say("one")
-        await on_stage.say("two")
-        await on_stage.friend.on_delete("stage", "general", "2")
+    async with scene(tmp_path, model, burst_seconds=60) as on_stage:
+        with model.held():
+            await on_stage.say("one")
+            await on_stage.say("two")
+            await on_stage.friend.on_delete("stage", "general", "2")
         await on_stage.quiet()
         assert on_stage.stage.texts() == ["I heard: one"]
         assert on_stage.stage.posts[0].answers == "1"
@@ -306,10 +306,10 @@ async def test_an_edit_changes_what_the_model_reads(on_stage: Scene) -> None:
 
 
 async def test_the_queue_has_a_limit_and_says_so_once(tmp_path: Path, model: FakeModel) -> None:
-    model.first_delay = 0.1
     async with scene(tmp_path, model, queue_depth=2) as on_stage:
-        for number in range(5):
-            await on_stage.say(f"m{number}")
+        with model.held():
+            for number in range(5):
+                await on_stage.say(f"m{number}")
         await on_stage.quiet()
         assert on_stage.stage.texts().count(texts.BEHIND) == 1
         assert len(on_stage.prompts()) == 2

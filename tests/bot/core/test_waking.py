@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bot.core.waking import Waker
 
 
@@ -83,6 +85,33 @@ async def test_there_is_one_ping_at_a_time() -> None:
     waker.wake()
     await _a_moment()
     assert model.pings == 2
+
+
+async def test_whoever_asks_the_model_first_waits_for_the_ping_under_way() -> None:
+    model = Model()
+    waker = model.waker()
+    await waker.awake()
+    model.holds.clear()
+    waker.wake()
+    asking = asyncio.create_task(waker.awake())
+    await _a_moment()
+    assert not asking.done()
+    model.holds.set()
+    async with asyncio.timeout(20):
+        await asking
+        await waker.awake()
+
+
+async def test_nobody_waits_long_for_a_ping_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.core.waking.LONGEST_START_SECONDS", 0.01)
+    model = Model()
+    model.holds.clear()
+    waker = model.waker()
+    waker.wake()
+    async with asyncio.timeout(20):
+        await waker.awake()
+    await waker.close()
+    assert model.pings == 1
 
 
 async def test_a_model_that_never_sleeps_is_never_pinged() -> None:

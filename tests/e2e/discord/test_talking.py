@@ -271,10 +271,11 @@ async def test_burst_of_five_messages_keeps_order(
 async def test_burst_of_one_person_is_answered_together(
     stage: Stage, general: Channel, alice: User
 ) -> None:
-    stage.model.first_delay = 0.2
-    async with stage.bot(FRIEND_REPLY_BURST_SECONDS="5") as running:
-        for text in ("hi", "how are you?", "long time no see"):
-            await stage.discord.say(general, alice, f"{stage.discord.bot.mention} {text}")
+    async with stage.bot(FRIEND_REPLY_BURST_SECONDS="60") as running:
+        with stage.model.held():
+            for text in ("hi", "how are you?", "long time no see"):
+                await stage.discord.say(general, alice, f"{stage.discord.bot.mention} {text}")
+            await running.heard(3)
         reply = await stage.discord.wait_for_message(general)
         await running.idle()
     assert reply.content == "I heard: long time no see"

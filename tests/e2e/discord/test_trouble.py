@@ -89,11 +89,12 @@ async def test_payload_that_cannot_be_parsed_is_survived(
 async def test_reply_under_way_outlives_a_crash_of_the_gateway_client(
     stage: Stage, general: Channel, alice: User
 ) -> None:
-    stage.model.first_delay = 0.5
     async with stage.bot() as running:
-        said = await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
-        await stage.discord.wait_until(lambda: stage.model.requests or None)
-        stage.discord.gateway.send_raw("MESSAGE_CREATE", {"id": "1"})
+        with stage.model.held():
+            said = await stage.discord.say(general, alice, f"{stage.discord.bot.mention} hello")
+            await running.heard(1)
+            stage.discord.gateway.send_raw("MESSAGE_CREATE", {"id": "1"})
+            await stage.discord.wait_until(lambda: len(stage.discord.gateway.sessions) == 2)
         await stage.reply_to(said)
         await running.idle()
     assert len(general.posted(stage.discord.bot)) == 1
@@ -224,11 +225,15 @@ async def test_channel_with_hidden_history_gets_a_plain_message(
 async def test_question_deleted_meanwhile_is_not_answered(
     stage: Stage, general: Channel, alice: User
 ) -> None:
-    stage.model.first_delay = 0.5
     async with stage.bot() as running:
-        said = await stage.discord.say(general, alice, f"{stage.discord.bot.mention} oops")
-        await stage.discord.wait_until(lambda: stage.model.requests or None)
-        await stage.discord.delete(said)
+        with stage.model.held():
+            said = await stage.discord.say(general, alice, f"{stage.discord.bot.mention} oops")
+            await running.heard(1)
+            (conversation,) = await running.bot.store.recent("discord", limit=2)
+            await stage.discord.delete(said)
+            async with asyncio.timeout(20):
+                while await running.bot.store.window(conversation):
+                    await asyncio.sleep(0.01)
         await running.idle()
     assert general.posted(stage.discord.bot) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +11,6 @@ from tests.e2e.harness import SLEEPS
 
 if TYPE_CHECKING:
     from tests.e2e.discord.harness import Stage
-    from tests.e2e.harness import Running
     from tests.fakes.discord import Channel, User
 
 pytestmark = pytest.mark.e2e
@@ -21,22 +20,10 @@ def _paths(stage: Stage) -> list[str]:
     return [request.path for request in stage.model.received]
 
 
-def _accept_once_pinged(stage: Stage, running: Running[Any]) -> None:
-    """Have messages stored only after the ping, which must not wait for that."""
-    accept = running.bot.store.accept
-
-    async def accept_once_pinged(*args: Any, **kwargs: Any) -> Any:
-        await stage.pinged()
-        return await accept(*args, **kwargs)
-
-    stage.monkeypatch.setattr(running.bot.store, "accept", accept_once_pinged)
-
-
 async def test_a_mention_pings_a_sleeping_model_once_before_it_asks(
     stage: Stage, general: Channel, alice: User
 ) -> None:
-    async with stage.bot(**SLEEPS) as running:
-        _accept_once_pinged(stage, running)
+    async with stage.bot(**SLEEPS):
         await stage.ask(general, alice, "hello")
         await stage.ask(stage.discord.dm(alice), alice, "and here")
     assert _paths(stage) == ["/", "/v1/chat/completions", "/v1/chat/completions"]

@@ -43,11 +43,11 @@ async def test_thinking_line_shows_until_the_words_come(
     stage: Stage, general: Channel, alice: User
 ) -> None:
     slack = stage.slack
-    stage.model.first_delay = 0.3
     async with stage.bot():
-        asked = await slack.say(general, alice, f"{slack.bot.mention} hi")
-        await slack.wait_for_call("assistant.threads.setStatus")
-        assert slack.statuses.current((general.id, asked.ts)) == texts.STATUS
+        with stage.model.held():
+            asked = await slack.say(general, alice, f"{slack.bot.mention} hi")
+            await slack.wait_for_call("assistant.threads.setStatus")
+            assert slack.statuses.current((general.id, asked.ts)) == texts.STATUS
         await slack.wait_for_message(general)
         await slack.wait_quiet()
     assert slack.statuses.shown == [texts.STATUS]
@@ -107,7 +107,7 @@ async def test_stream_that_slack_ends_is_completed_by_an_edit(
 ) -> None:
     slack = stage.slack
     stage.model.reply_with(STORY)
-    stage.model.delay = 0.03
+    stage.model.delay = 0.1
     async with stage.bot():
         await slack.say(general, alice, f"{slack.bot.mention} tell me a story")
         await slack.wait_for_call("chat.startStream")
@@ -119,9 +119,10 @@ async def test_stream_that_slack_ends_is_completed_by_an_edit(
 
 
 async def test_words_taken_back_by_the_cleaning_leave_the_message_too(
-    stage: Stage, general: Channel, alice: User
+    stage: Stage, general: Channel, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slack = stage.slack
+    monkeypatch.setattr(draft, "APPEND_SECONDS", 0.0)
     stage.model.reply_with("I am well \nUser : and you? \nFriend: fine")
     stage.model.delay = 0.1
     async with stage.bot():
@@ -136,7 +137,7 @@ async def test_words_taken_back_by_the_cleaning_leave_the_message_too(
 async def test_readers_stop_button_is_obeyed(stage: Stage, general: Channel, alice: User) -> None:
     slack = stage.slack
     stage.model.reply_with(STORY)
-    stage.model.delay = 0.03
+    stage.model.delay = 0.1
     async with stage.bot():
         await slack.say(general, alice, f"{slack.bot.mention} tell me a story")
         await slack.wait_for_call("chat.appendStream")

@@ -205,11 +205,12 @@ async def test_burst_within_a_moment_is_answered_together(
     stage: Stage, general: Channel, alice: User
 ) -> None:
     slack = stage.slack
-    stage.model.first_delay = 0.3
-    async with stage.bot(FRIEND_REPLY_BURST_SECONDS="2"):
-        root = await slack.say(general, alice, f"{slack.bot.mention} one")
-        for word in ("two", "three", "four", "five"):
-            await slack.say(general, alice, word, thread=root)
+    async with stage.bot(FRIEND_REPLY_BURST_SECONDS="60") as running:
+        with stage.model.held():
+            root = await slack.say(general, alice, f"{slack.bot.mention} one")
+            for word in ("two", "three", "four", "five"):
+                await slack.say(general, alice, word, thread=root)
+            await running.heard(5)
         await slack.wait_for_message(general)
         await slack.wait_quiet(0.5)
     (reply,) = slack.messages(general, by=slack.bot)

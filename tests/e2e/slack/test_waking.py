@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 
-async def test_a_mention_pings_a_sleeping_model_once(
+async def test_a_mention_pings_a_sleeping_model_once_before_it_asks(
     stage: Stage, general: Channel, alice: User
 ) -> None:
     slack = stage.slack
@@ -24,9 +24,8 @@ async def test_a_mention_pings_a_sleeping_model_once(
         for word in ("hello", "again?"):
             await slack.say(general, alice, f"{slack.bot.mention} {word}")
             await slack.wait_for_message(general)
-        await stage.pinged()
-    assert stage.model.warmed == 1
-    assert len(stage.model.requests) == 2
+    asked = "/v1/chat/completions"
+    assert [request.path for request in stage.model.received] == ["/", asked, asked]
 
 
 @pytest.mark.parametrize("transport", ["socket", "http"])
