@@ -2,7 +2,8 @@
 
     python -m benchmarks.engine [--json] [--sizes NAMES] [--threads 1,2] [--peer-python PYTHON]
 
-A run may be made in parts: each with `--json >part.json`, the last with `--join part.json`.
+A run may be made in parts: each with `--json >part.json`, then `--sizes "" --join part.json ...`
+for the table and the plot of all.
 
 Model files with the shapes of real checkpoints are made on the spot. Every figure comes from a
 process of its own; the read bandwidth, the ceiling of decoding, is measured just before each and
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = [Row(**row) for file in options.join for row in json.loads(file.read_text("utf-8"))]
     for row in measure(
-        options.sizes.split(","),
+        [size for size in options.sizes.split(",") if size],
         formats=options.formats.split(","),
         threads=[int(count) for count in options.threads.split(",")],
         engines=options.engines.split(","),

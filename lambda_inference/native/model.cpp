@@ -179,13 +179,8 @@ Model::Model(const std::string& path) : file_(path) {
             bytes_per_token += m->rows * m->stride;
     }
     bytes_per_token += head.rows * head.stride;
-    // Start reading now what the first token will want, in huge pages where the
-    // file system has them.
-    auto* const start = const_cast<uint8_t*>(file_.base());
-#if defined(MADV_HUGEPAGE)
-    madvise(start, file_.size(), MADV_HUGEPAGE);
-#endif
-    madvise(start, file_.size(), MADV_WILLNEED);
+    // Start reading now what the first token will want.
+    madvise(const_cast<uint8_t*>(file_.base()), file_.size(), MADV_WILLNEED);
 }
 
 }  // namespace rwkv
