@@ -37,7 +37,7 @@ def client_settings(settings: ModelSettings, url: str) -> ClientSettings:
 def asleep_after(settings: ModelSettings, client: ClientSettings) -> float:
     """Seconds without use after which the model may sleep; 0 if it never does.
 
-    By default a model elsewhere is taken for a function: `friend deploy` pings its own every five
+    By default a model elsewhere is taken for a function: `friend deploy` pings its own every four
     minutes. To another kind of server the ping is one small request in as long.
     """
     if settings.wake_after_seconds is not None:

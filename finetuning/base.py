@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from finetuning.checkpoint import load_checkpoint
 from finetuning.data.chat_text import ChatText, family_template, read_chat_text
 from finetuning.errors import CheckpointError
-from finetuning.run_folder import BEST, CHECKPOINT, MODEL, run_text, run_vocabulary
+from finetuning.run_folder import CHECKPOINT, MODEL, best_checkpoint, run_text, run_vocabulary
 from finetuning.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.rwkv7 import RWKV7, LoraRanks, RWKV7Shape
 from lambda_inference.errors import InferenceError
@@ -142,8 +142,7 @@ def _load(path: Path) -> Model:
 
 
 def _of_run(run: Path) -> Base:
-    path = run / (BEST if (run / BEST).is_file() else CHECKPOINT)
-    content = load_checkpoint(path)
+    content = load_checkpoint(best_checkpoint(run))
     if content.get("method", "full") != "full":
         raise CheckpointError(
             f"{run} is a run that has not been exported, and holds no whole model. Finish it "

@@ -28,10 +28,9 @@ from finetuning.data.tokenizer import load_tokenizer
 from finetuning.errors import CheckpointError, FinetuneError
 from finetuning.methods import Tuning
 from finetuning.run_folder import (
-    BEST,
-    CHECKPOINT,
     MODEL,
     TOKENIZER,
+    best_checkpoint,
     keep_vocabulary,
     run_text,
     run_vocabulary,
@@ -68,7 +67,7 @@ def export_run(
     Raises:
         CheckpointError: the run has no sound checkpoint, or a weight does not fit into float16.
     """
-    content = _best(run)
+    content = load_checkpoint(best_checkpoint(run))
     tuning.load(content["model"])
     folder = run / MODEL
     _write_folder(folder, tuning.result(), content, run_text(run), run_vocabulary(run), name=name)
@@ -91,16 +90,12 @@ def export_folder(run: Path, folder: Path, *, name: str) -> None:
         CheckpointError: the run's checkpoint is missing or broken, or a weight does not fit
             into float16.
     """
-    content = _best(run)
+    content = load_checkpoint(best_checkpoint(run))
     if content.get("method", "full") != "full":
         raise CheckpointError(
             f"{run} trained a part of a model only. Let its own command export it: --finish."
         )
     _write_folder(folder, content["model"], content, run_text(run), run_vocabulary(run), name=name)
-
-
-def _best(run: Path) -> dict[str, Any]:
-    return load_checkpoint(run / (BEST if (run / BEST).is_file() else CHECKPOINT))
 
 
 def _write_folder(
@@ -185,7 +180,7 @@ def command(
     try:
         export_folder(run, folder, name=name)
         if pth is not None:
-            export_pth(_best(run)["model"], pth)
+            export_pth(load_checkpoint(best_checkpoint(run))["model"], pth)
     except FinetuneError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -5,9 +5,8 @@ Each says what the optimizer may change, what a checkpoint must keep, and what c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -18,15 +17,6 @@ from finetuning.lora import adapter_weights, add_adapters, load_adapter_weights,
 from finetuning.rwkv4 import RWKV4
 from finetuning.settings import TrainSettings
 from finetuning.state_tuning import StateTuned, fingerprint
-
-
-class Trainable(Protocol):
-    """A language model to train: RWKV4, RWKV7, or one with a learnt state."""
-
-    head: nn.Linear
-
-    def hidden(self, tokens: Tensor) -> tuple[Tensor, Sequence[Any]]:
-        """Tokens [B, T] -> what the head reads [B, T, C], and the state."""
 
 
 class Tuning:

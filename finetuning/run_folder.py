@@ -89,6 +89,12 @@ def run_vocabulary(run: Path) -> Path:
     return run / (TOKENIZER if record is None else record.vocabulary)
 
 
+def best_checkpoint(run: Path) -> Path:
+    """The weights with the least held-out loss; where none was taken, the last ones."""
+    best = run / BEST
+    return best if best.is_file() else run / CHECKPOINT
+
+
 def keep_vocabulary(source: Path, folder: Path) -> Path:
     """Copy a vocabulary under the name by which all readers find it."""
     name = TOKENIZER if source.suffix == ".json" else source.name

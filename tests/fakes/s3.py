@@ -1,4 +1,4 @@
-"""S3 on loopback: moto's server, with one empty bucket."""
+"""S3 on loopback: moto's server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from moto.server import ThreadedMotoServer
 
 
 @contextmanager
-def fake_s3(bucket: str) -> Iterator[str]:
+def s3_server() -> Iterator[str]:
     """Gives the server's address, for AWS_ENDPOINT_URL_S3."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request else
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     try:
-        urlopen(Request(f"http://{host}:{port}/{bucket}", method="PUT"), timeout=10).close()
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@contextmanager
+def fake_s3(bucket: str) -> Iterator[str]:
+    """The same with one empty bucket, and without a line a request on the terminal."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    with s3_server() as address:
+        urlopen(Request(f"{address}/{bucket}", method="PUT"), timeout=10).close()
+        yield address

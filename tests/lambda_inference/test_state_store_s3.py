@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lambda_inference.errors import SettingsError, StateStoreFailed
 from lambda_inference.host import host_for
 from lambda_inference.settings import ModelSettings, ServerSettings
 from lambda_inference.state_store_s3 import Endpoint, S3StateStore, endpoint_of
+from tests.fakes.s3 import s3_server
 from tests.lambda_inference.conftest import RunningServer, running
 
 KEYS = {
@@ -32,13 +32,8 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture

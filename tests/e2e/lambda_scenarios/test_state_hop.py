@@ -9,12 +9,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from inference_client import ChatMessage, Reply
 from tests.e2e.lambda_scenarios.conftest import FunctionMaker
 from tests.e2e.lambda_scenarios.talking import KEYS, client, long_reply, talk
 from tests.fakes.aws_lambda import LambdaEmulator
+from tests.fakes.s3 import s3_server
 
 pytestmark = [pytest.mark.e2e, getattr(pytest.mark, "lambda")]
 
@@ -24,13 +24,8 @@ LINES = [ChatMessage(("user", "assistant")[n % 2], f"the words of turn {n}") for
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
