@@ -122,8 +122,9 @@ async def _in_window(settings: Settings, session: str) -> int:
     outcomes = Outcomes()
     files = _files(settings)
     async with AsyncExitStack() as stack:
+        stack.enter_context(silent_keys())
         log = stack.enter_context(open_log(files, settings))
-        with silent_keys(), screen.waiting(texts.WAKING):
+        with screen.waiting(texts.WAKING):
             bot = await stack.enter_async_context(open_bot(settings, [platform], observer=outcomes))
             model = await _model_name(bot, settings)
             exchange = _exchange(bot, platform, outcomes)

@@ -167,9 +167,10 @@ def _shorten(file: Path) -> None:
 
 @contextmanager
 def silent_keys() -> Iterator[None]:
-    """While friend speaks, keys make no mark on the screen; they are kept for the next prompt.
+    """Outside a prompt, keys make no mark on the screen; they are kept for the next prompt.
 
-    Ctrl-C still is a signal.
+    For a whole chat, not reply by reply: in a moment of line mode between the two, the system takes
+    Ctrl-D for itself and turns Enter into another key. Ctrl-C still is a signal.
     """
     try:
         before = termios.tcgetattr(sys.stdin.fileno())

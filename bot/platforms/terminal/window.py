@@ -13,7 +13,7 @@ from bot.errors import FriendError
 from bot.platforms.terminal import texts
 from bot.platforms.terminal.commands import SlashCommand, UnknownCommand, read_command
 from bot.platforms.terminal.exchange import Exchange
-from bot.platforms.terminal.keyboard import Keyboard, Left, silent_keys
+from bot.platforms.terminal.keyboard import Keyboard, Left
 from bot.platforms.terminal.screen import Screen
 
 
@@ -71,7 +71,7 @@ class ChatWindow:
                 self._screen.help()
 
     async def _ask(self, text: str) -> None:
-        with silent_keys(), _on_interrupt(self._exchange.stop), self._screen.waiting():
+        with _on_interrupt(self._exchange.stop), self._screen.waiting():
             answer = await self._exchange.ask(text)
         self._screen.end(answer)
         if answer.failed and (cause := self._cause()):

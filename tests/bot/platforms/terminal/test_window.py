@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -281,12 +281,13 @@ class RealTerminal:
 
 
 @asynccontextmanager
-async def _real_terminal(*arguments: str) -> AsyncIterator[RealTerminal]:
+async def _real_terminal(
+    *arguments: str, program: Sequence[str] = ("-m", "friend")
+) -> AsyncIterator[RealTerminal]:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "friend",
+        *program,
         "chat",
         *arguments,
         cwd=ROOT,
@@ -318,6 +319,30 @@ async def test_the_command_on_a_real_terminal() -> None:
         await terminal.sees("fake-model at 127.0.0.1 · session work · history in")
         terminal.press(b"hi there\r")
         await terminal.sees("friend › I heard: hi there")
+        terminal.press(b"\x04")
+        assert await asyncio.wait_for(terminal.process.wait(), 60) == 0
+        assert terminal.echoes
+
+
+_SLOW_TO_ASK_AGAIN = """
+import time
+from bot.platforms.terminal.screen import Screen
+from friend.cli import main
+
+gap = Screen.gap
+Screen.gap = lambda screen: (gap(screen), time.sleep(1))
+main()
+"""
+
+
+@pytest.mark.usefixtures("settings")
+async def test_keys_between_a_reply_and_the_next_prompt_count() -> None:
+    """In line mode the system would take Ctrl-D for itself, and the prompt never see it."""
+    async with _real_terminal(program=("-c", _SLOW_TO_ASK_AGAIN)) as terminal:
+        await terminal.sees("history in")
+        terminal.press(b"hi there\r")
+        await terminal.sees("friend › I heard: hi there")
+        assert not terminal.echoes
         terminal.press(b"\x04")
         assert await asyncio.wait_for(terminal.process.wait(), 60) == 0
         assert terminal.echoes
