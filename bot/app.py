@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from bot.core.friend import Friend
-from bot.core.ports import Observer, Platform, Store
+from bot.core.platform import Platform
+from bot.core.ports import Observer, Store
 from bot.core.queue import ConversationQueues
 from bot.core.responder import Responder
 from bot.core.waking import Waker

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from bot.app import open_bot
-from bot.core.ports import Platform
+from bot.core.platform import Platform
 from bot.errors import SettingsInvalid
 from bot.ops.health import Health, ops_server
 from bot.ops.logging import configure

@@ -18,7 +18,7 @@ from bot.core.cleaning import clean_incoming
 from bot.core.commands import Command, parse_command
 from bot.core.conversation import ConversationKey, IncomingMessage, Role
 from bot.core.manners import is_distress
-from bot.core.ports import Observer, Platform, Store
+from bot.core.ports import Observer, Outlets, Store
 from bot.core.queue import ConversationQueues
 from bot.core.triggers import Reason, decide
 from bot.core.waking import Waker
@@ -52,7 +52,7 @@ class Friend:
         store: Store,
         queues: ConversationQueues,
         waker: Waker,
-        platforms: Mapping[str, Platform],
+        platforms: Mapping[str, Outlets],
         triggers: TriggerSettings,
         access: AccessSettings,
         observer: Observer,

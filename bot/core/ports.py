@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bot.core.conversation import (
     ConversationKey,
@@ -17,9 +17,6 @@ from bot.core.conversation import (
     Turn,
 )
 from inference_client import Timings
-
-if TYPE_CHECKING:
-    from bot.core.friend import Friend
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +66,8 @@ class Outlet(Protocol):
         ...
 
 
-class Platform(Protocol):
-    """A place where people talk to friend."""
-
-    name: str
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether messages can be heard now; for health checks."""
-        ...
-
-    async def run(self, friend: Friend) -> None:
-        """Connect, and carry messages to `friend` until cancelled.
-
-        Calls `friend.recover` once, as soon as it can post. Returns or raises when it cannot go
-        on; the supervisor runs it again, except after `bot.errors.PlatformFailed`.
-        """
-        ...
+class Outlets(Protocol):
+    """Whoever can make the way back to a message; a `bot.core.platform.Platform` can."""
 
     def outlet(self, address: Mapping[str, str], reply_key: str, *, recovering: bool) -> Outlet:
         """Make the way back to a message.

@@ -16,7 +16,7 @@ from bot import texts
 from bot.core.cleaning import clean_reply
 from bot.core.conversation import PendingReply, ReplyState
 from bot.core.manners import has_slur, is_distress
-from bot.core.ports import Observer, Outlet, Platform, ReplyTimes, Store
+from bot.core.ports import Observer, Outlet, Outlets, ReplyTimes, Store
 from bot.core.queue import Work
 from bot.core.splitting import split
 from bot.core.waking import Waker
@@ -50,7 +50,7 @@ class Responder:
     store: Store
     model: InferenceClient
     waker: Waker
-    platforms: Mapping[str, Platform]
+    platforms: Mapping[str, Outlets]
     settings: ReplySettings
     observer: Observer
     answer_within: timedelta

@@ -74,7 +74,7 @@ class DiscordPlatform:
     def outlet(
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool
     ) -> DiscordOutlet:
-        """The way back to a message; see `bot.core.ports.Platform`."""
+        """The way back to a message; see `bot.core.platform.Platform`."""
         return DiscordOutlet(
             self._courier, address, reply_key, recovering=recovering, pace=self._pace
         )

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SlackPlatform:
-    """See `bot.core.ports.Platform`.
+    """See `bot.core.platform.Platform`.
 
     Socket Mode with an app token, signed HTTP with a signing secret instead. Enter its context
     before replies are made, and leave it after the last one.
@@ -78,7 +78,7 @@ class SlackPlatform:
             await session.close()
 
     async def run(self, friend: Friend) -> None:
-        """See `bot.core.ports.Platform`."""
+        """See `bot.core.platform.Platform`."""
         self._me = await sign_in(self._client)
         _log.info("slack.signed_in", team=self._me.team, user=self._me.user_id)
         receiver = self._receiver_for(friend, self._me)
@@ -118,7 +118,7 @@ class SlackPlatform:
     def outlet(
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool
     ) -> SlackOutlet:
-        """See `bot.core.ports.Platform`."""
+        """See `bot.core.platform.Platform`."""
         return SlackOutlet(
             self._client,
             Address.read(address),

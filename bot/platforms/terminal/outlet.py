@@ -73,7 +73,7 @@ class TerminalPlatform:
         await asyncio.Event().wait()
 
     def outlet(self, address: Mapping[str, str], reply_key: str, *, recovering: bool) -> Outlet:
-        """See `bot.core.ports.Platform`; a message of another process has nobody waiting."""
+        """See `bot.core.platform.Platform`; a message of another process has nobody waiting."""
         if address.get("message") != self.draft.message_id:
             return TerminalOutlet(None, reply_key)
         return TerminalOutlet(self.draft, reply_key)
