@@ -88,7 +88,7 @@ ENV PATH=/usr/local/bin:/usr/bin PYTHONPATH=/opt/friend:/opt/packages PYTHONUNBU
     PYTHONDONTWRITEBYTECODE=1 HOME=/tmp SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     OPENBLAS_NUM_THREADS=1 FRIEND_MODEL_FILE=/opt/model
 USER 993:990
-ENTRYPOINT ["python3", "-m", "lambda_inference.runtime"]
+ENTRYPOINT ["python3", "-m", "lambda_inference.aws.runtime"]
 
 # The bot. Its history lives in /data; mount a volume there, the rest may be read-only.
 FROM scratch AS bot

@@ -195,7 +195,7 @@ def _function(name: str, model: Path, cpus: int) -> LambdaEmulator:
 def function_of(model: Path, variables: dict[str, str], *, cpus: int = 1) -> LambdaEmulator:
     """The real runtime on a model, pinned to so many CPUs."""
     return LambdaEmulator(
-        [sys.executable, "-m", "lambda_inference.runtime"],
+        [sys.executable, "-m", "lambda_inference.aws.runtime"],
         environment={"FRIEND_MODEL_FILE": str(model), "PYTHONWARNINGS": "ignore"} | variables,
         cwd=_ROOT,
         memory_mb=VCPU_MB * max(2, cpus),  # the rwkv package needs more than comes with one CPU

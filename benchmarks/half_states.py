@@ -21,7 +21,7 @@ import numpy as np
 
 from lambda_inference.engine import Engine, State, load_engine
 from lambda_inference.model import describe
-from lambda_inference.prompt import Message, Prompt, PromptBuilder
+from lambda_inference.talk.prompt import Message, Prompt, PromptBuilder
 
 _REPLY_TOKENS = 40
 _HEAD = struct.Struct("<8s5I")  # of a native state's bytes; the last number is a CRC-32

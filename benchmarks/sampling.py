@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from lambda_inference.sampling import Sampler, SamplingSettings
+from lambda_inference.talk.sampling import Sampler, SamplingSettings
 
 _VOCABULARY = 65_536
 _SPREADS = {"peaked": 3.0, "flat": 0.5, "level": 0.0}  # standard deviations of the logits

@@ -69,7 +69,7 @@ def chat(
 )
 def serve(context: typer.Context) -> None:
     """Run the model server here (OpenAI chat completions). See `friend serve --help`."""
-    from lambda_inference.serve import main as serve_main
+    from lambda_inference.serving.serve import main as serve_main
 
     sys.exit(serve_main(context.args))
 

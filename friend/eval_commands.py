@@ -84,7 +84,7 @@ def evaluate(
     """
     _require({"zstandard"})
     from finetuning.errors import FinetuneError
-    from finetuning.evaluation import Plan, candidate, needs, run
+    from finetuning.evaluation.run import Plan, candidate, needs, run
 
     formats = tuple(one.value for one in dict.fromkeys(format_ or ()))
     plan = Plan(

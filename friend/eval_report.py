@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from finetuning.evaluation import Report
+    from finetuning.evaluation.run import Report
 
 _SAYINGS = {
     "spoken_for_user": "turns spoken for the user",

@@ -214,10 +214,10 @@ def finetune(
     """
     _require_training()
     from finetuning.errors import FinetuneError
-    from finetuning.lora import TARGETS, LoraSettings
-    from finetuning.recipes import recipe
-    from finetuning.session import run_session
-    from finetuning.settings import TrainSettings
+    from finetuning.models.lora import TARGETS, LoraSettings
+    from finetuning.training.recipes import recipe
+    from finetuning.training.session import run_session
+    from finetuning.training.settings import TrainSettings
     from lambda_inference.engine.cpus import cpus_given
 
     usual = recipe(method.value, from_scratch=base is None)

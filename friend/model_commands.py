@@ -67,7 +67,7 @@ def info(
     Of a learnt initial state: what it was learnt with, and whether it fits the model in use.
     """
     from friend.model_summary import show, summarize, summarize_state
-    from lambda_inference.learnt_state import is_learnt_state
+    from lambda_inference.states.learnt import is_learnt_state
 
     summary = summarize_state(file) if is_learnt_state(file) else summarize(file, tensors=tensors)
     if json:

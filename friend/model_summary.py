@@ -73,9 +73,9 @@ def summarize_state(path: Path) -> dict[str, Any]:
         ModelCorrupt: damaged.
     """
     from lambda_inference.errors import ModelError
-    from lambda_inference.learnt_state import LearntState, identity_of
     from lambda_inference.model import describe
     from lambda_inference.settings import ModelSettings, model_path
+    from lambda_inference.states.learnt import LearntState, identity_of
 
     state = LearntState(path)
     identity = state.identity

@@ -10,7 +10,7 @@ def main() -> int:
     if sys.argv[1:2] != ["serve"]:
         print("usage: python -m lambda_inference serve [--help]", file=sys.stderr)
         return 2
-    from lambda_inference import serve
+    from lambda_inference.serving import serve
 
     return serve.main(sys.argv[2:])
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lambda_inference.errors import ModelCorrupt, ModelNotFound
-from lambda_inference.prompt import ChatTemplate
-from lambda_inference.tokenizer import BpeTokenizer, Tokenizer, WorldTokenizer
+from lambda_inference.talk.prompt import ChatTemplate
+from lambda_inference.talk.tokenizer import BpeTokenizer, Tokenizer, WorldTokenizer
 
 _log = logging.getLogger(__name__)
 _WHOLE_FILE = 64 << 20  # bytes up to which a file is hashed whole
@@ -236,7 +236,7 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
 def _gguf_template(path: Path, metadata: Mapping[str, object]) -> ChatTemplate:
     ours, jinja = metadata.get(_TEMPLATE_KEY), metadata.get(_JINJA_KEY)
     if ours is None and isinstance(jinja, str):
-        from lambda_inference.jinja_labels import labels_of
+        from lambda_inference.gguf.jinja_labels import labels_of
 
         found = labels_of(jinja)
         if found is None:

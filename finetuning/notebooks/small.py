@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from finetuning.data.sample import sample_conversations
 from finetuning.data.tokenizer import train_tokenizer
-from finetuning.rwkv4 import RWKV4, RWKV4Shape
-from finetuning.rwkv4 import initialize as initialize_rwkv4
-from finetuning.rwkv7 import RWKV7, RWKV7Shape
-from finetuning.rwkv7 import initialize as initialize_rwkv7
+from finetuning.models.rwkv4 import RWKV4, RWKV4Shape
+from finetuning.models.rwkv4 import initialize as initialize_rwkv4
+from finetuning.models.rwkv7 import RWKV7, RWKV7Shape
+from finetuning.models.rwkv7 import initialize as initialize_rwkv7
 
 _LAYERS, _WIDTH = 2, 64
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lambda_inference.learnt_state import Layers
+    from lambda_inference.states.learnt import Layers
 
 EngineKind = Literal["auto", "native", "reference"]
 S = TypeVar("S", bound="State")

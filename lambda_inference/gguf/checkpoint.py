@@ -53,8 +53,8 @@ def fingerprint(weights: Checkpoint, names: Iterable[str]) -> str:
 
     Of every name, in alphabetical order, its shape without ones, and its values as float16, little
     endian: the same for a `.pth`, for safetensors, and for whatever was exported from them, however
-    a model file then stores the weights. `finetuning.state_tuning.fingerprint` is the same of a
-    model in torch.
+    a model file then stores the weights. `finetuning.training.state_tuning.fingerprint` is the same
+    of a model in torch.
     """
     digest = hashlib.sha256()
     for name in sorted(names):

@@ -33,7 +33,7 @@ from lambda_inference.gguf.vocabulary import (
     world_vocabulary,
 )
 from lambda_inference.model import template_from
-from lambda_inference.prompt import ChatTemplate
+from lambda_inference.talk.prompt import ChatTemplate
 
 Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
 Progress = Callable[[int, int, str], None]

@@ -13,7 +13,7 @@ from benchmarks.cost_page import SECTIONS, put
 from benchmarks.function_figures import Figures, measure
 from deploy.cost import FREE_GB_SECONDS, FREE_REQUESTS
 from lambda_inference.model import shipped_model
-from lambda_inference.tokenizer import BpeTokenizer
+from lambda_inference.talk.tokenizer import BpeTokenizer
 
 ROOT = Path(__file__).parents[2]
 ONE = Figures(

@@ -161,7 +161,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     (folder / "lambda_inference/models/pocket").mkdir(parents=True)
     (folder / "lambda_inference/models/pocket/pocket.gguf").write_bytes(b"GGUF" * 1000)
-    (folder / "lambda_inference/handler.py").write_text("answer = 42\n")
+    (folder / "lambda_inference/model.py").write_text("answer = 42\n")
     (folder / "notes.txt").write_text("nothing of the image\n")
     (folder / ".dockerignore").write_text("*\n!lambda_inference\n")
     (folder / "Dockerfile").write_text(

@@ -81,7 +81,7 @@ def test_the_fingerprint_follows_what_the_image_holds_and_nothing_else(checkout:
     first = now()
     (checkout / "notes.txt").write_text("something else\n")
     (checkout / "lambda_inference/__pycache__").mkdir()
-    (checkout / "lambda_inference/__pycache__/handler.pyc").write_bytes(b"x")
+    (checkout / "lambda_inference/__pycache__/model.pyc").write_bytes(b"x")
     assert now() == first
     assert now("arm64") != first
     (checkout / "lambda_inference/models/pocket/pocket.gguf").write_bytes(b"GGUF other")

@@ -104,7 +104,7 @@ async def test_changed_sources_are_built_and_the_old_image_gives_up_its_tag(
     function: FakeModel, podman: Podman, checkout: Path, aws: Aws
 ) -> None:
     first = await succeed(*deploying(checkout))
-    (checkout / "lambda_inference/handler.py").write_text("answer = 43\n")
+    (checkout / "lambda_inference/model.py").write_text("answer = 43\n")
     second = await succeed(*deploying(checkout))
 
     assert second["image"]["digest"] != first["image"]["digest"]

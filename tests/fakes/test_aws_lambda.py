@@ -53,7 +53,7 @@ def test_the_command_line_serves_until_sigterm(emulator: subprocess.Popen[str]) 
 
 def test_the_runtime_says_where_it_runs() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "lambda_inference.runtime"],
+        [sys.executable, "-m", "lambda_inference.aws.runtime"],
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert result.returncode == 2

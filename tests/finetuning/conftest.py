@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from finetuning.data.chat_text import ChatText, read_chat_text
 from finetuning.data.tokenizer import load_tokenizer, train_tokenizer
-from finetuning.rwkv7 import RWKV7, RWKV7Shape, initialize
+from finetuning.models.rwkv7 import RWKV7, RWKV7Shape, initialize
 
 VOCABULARY = 320
 TURNS = (

@@ -11,8 +11,8 @@ import pytest
 from nbclient import NotebookClient
 
 import finetuning.notebooks
-from lambda_inference.host import ModelHost
-from lambda_inference.service import HttpRequest, Service
+from lambda_inference.serving.host import ModelHost
+from lambda_inference.serving.service import HttpRequest, Service
 from lambda_inference.settings import ModelSettings, ServerSettings
 
 FOLDER = Path(finetuning.notebooks.__file__).parent

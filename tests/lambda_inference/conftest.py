@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lambda_inference.gguf.convert import convert
-from lambda_inference.host import LoadedModel, load_model
 from lambda_inference.model import describe
+from lambda_inference.serving.host import LoadedModel, load_model
 from lambda_inference.settings import ModelSettings
 from tests.lambda_inference.models import write_folder
 

@@ -20,7 +20,7 @@ NOT_IN_LAMBDA = {"starlette", "uvicorn", "anyio", "asyncio", "h11"}
 
 HANDLER = """
 import json, sys
-from lambda_inference import handler
+from lambda_inference.aws import handler
 body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1})
 event = {"rawPath": "/v1/chat/completions", "body": body,
          "requestContext": {"http": {"method": "POST"}, "authorizer": {"iam": {"userId": "u"}}}}
@@ -31,11 +31,11 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 SERVER = """
 import json, sys
-from lambda_inference import serve
-from lambda_inference.host import load_model
-from lambda_inference.generate import GenerationRequest
-from lambda_inference.prompt import Message
-from lambda_inference.sampling import SamplingSettings
+from lambda_inference.serving import serve
+from lambda_inference.serving.host import load_model
+from lambda_inference.talk.generate import GenerationRequest
+from lambda_inference.talk.prompt import Message
+from lambda_inference.talk.sampling import SamplingSettings
 from lambda_inference.settings import ModelSettings
 model = load_model(ModelSettings.from_environment(), state_cache_bytes=0)
 prompt = model.prompts.build([Message("user", "hi")])

@@ -115,7 +115,7 @@ def save_tokenizer(folder: Path, size: int) -> Path:
     """A byte-level BPE of 256 letters and `<|endoftext|>`, for a vocabulary of at least 257."""
     import json
 
-    from lambda_inference.tokenizer import _BYTE_OF
+    from lambda_inference.talk.tokenizer import _BYTE_OF
 
     vocab = {"<|endoftext|>": 0} | {letter: n for n, letter in enumerate(_BYTE_OF, 1)}
     if len(vocab) > size:

@@ -84,7 +84,7 @@ WORDS = ["hi friend", "what music do you like?", "it's 10 o'clock, isn't it?"]
 def test_the_shipped_model_talks_in_llama_cpp() -> None:
     """By the template, tokenizer and end of a turn that are in the file."""
     from lambda_inference.model import describe, shipped_model
-    from lambda_inference.prompt import Message, PromptBuilder
+    from lambda_inference.talk.prompt import Message, PromptBuilder
 
     path = shipped_model()
     description = describe(path)

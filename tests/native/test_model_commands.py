@@ -111,7 +111,7 @@ def test_info_says_whether_a_learnt_state_fits_the_model_in_use(
     import numpy as np
     from safetensors.numpy import save_file
 
-    from lambda_inference.learnt_state import identity_of
+    from lambda_inference.states.learnt import identity_of
 
     friend("convert", folder, "-o", folder / "m.gguf", "--type", "Q4_0")
     state = folder / "pirate.safetensors"

@@ -183,7 +183,7 @@ def test_name_and_template_come_from_the_config(
     import jinja2
 
     from lambda_inference.model import describe
-    from lambda_inference.prompt import Message, PromptBuilder
+    from lambda_inference.talk.prompt import Message, PromptBuilder
 
     template = {"user": "User:", "assistant": "Friend:", "separator": "\n\n", "end_of_text": None}
     config = {"name": "tiny", "architecture": "rwkv7", "template": template | changes}

@@ -18,7 +18,7 @@ from lambda_inference.engine.native import NativeEngine
 from lambda_inference.gguf.convert import Quantization, convert
 from lambda_inference.gguf.reader import read_info
 from lambda_inference.model import describe, shipped_model
-from lambda_inference.prompt import Message, PromptBuilder
+from lambda_inference.talk.prompt import Message, PromptBuilder
 
 Distributions = npt.NDArray[np.float64]
 

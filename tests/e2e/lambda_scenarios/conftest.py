@@ -31,7 +31,7 @@ def friend(model_file: Path) -> FunctionMaker:
     """The real runtime on the tiny model; its arguments are a fault of faulty.py, if any."""
 
     def make(*fault: str | Path, environment: dict[str, str] | None = None, **more: Any) -> Any:
-        module = "tests.e2e.lambda_scenarios.faulty" if fault else "lambda_inference.runtime"
+        module = "tests.e2e.lambda_scenarios.faulty" if fault else "lambda_inference.aws.runtime"
         variables = {"FRIEND_MODEL_FILE": str(model_file), "FRIEND_MODEL_THREADS": "1"}
         return LambdaEmulator(
             [sys.executable, "-m", module, *map(str, fault)],

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lambda_inference import engine, host, runtime, service
+from lambda_inference import engine
+from lambda_inference.aws import runtime
 from lambda_inference.errors import ModelCorrupt
+from lambda_inference.serving import host, service
 
 _NTH = 10
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from inference_client import ServerFailed
-from lambda_inference.runtime import reseed
+from lambda_inference.aws.runtime import reseed
 from tests.e2e.lambda_scenarios.conftest import FunctionMaker
 from tests.e2e.lambda_scenarios.talking import (
     CHAT,

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from lambda_inference.runtime_api import MAX_BUFFERED_BYTES, Invocation, RuntimeApi
+from lambda_inference.aws.runtime_api import MAX_BUFFERED_BYTES, Invocation, RuntimeApi
 
 _began = time.time()
 

@@ -1,7 +1,7 @@
 """Run a Lambda function here until Ctrl-C; the first line on stdout has its addresses.
 
     python -m tests.fakes.aws_lambda --port 9000 --memory-mb 1769 --timeout 30 \\
-        -- python -m lambda_inference.runtime
+        -- python -m lambda_inference.aws.runtime
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ _INVOKE_PATH = "/2015-03-31/functions/{name}/invocations"
 class LambdaEmulator:
     """A Lambda function whose environments are processes of this machine.
 
-        async with LambdaEmulator([sys.executable, "-m", "lambda_inference.runtime"]) as function:
+        command = [sys.executable, "-m", "lambda_inference.aws.runtime"]
+        async with LambdaEmulator(command) as function:
             ...  # an HTTP client at function.url
             assert function.reports[-1].error is None
 

@@ -1,0 +1,1 @@
+"""What only AWS Lambda needs: its runtime, and its events turned into requests."""

@@ -1,0 +1,1 @@
+"""The model behind OpenAI's wire, on this machine or anywhere."""

@@ -1,0 +1,1 @@
+"""What is remembered of a conversation, and where: memory, S3, a learnt start."""

@@ -1,0 +1,1 @@
+"""Messages to words: prompt, tokens, sampling, and where a reply must stop."""
