@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Option(help="Held-out conversations, .jsonl or .jsonl.zst. May be repeated."),
+        typer.Option(help="Held-out conversations, as `friend finetune` reads. May be repeated."),
     ],
     model: Annotated[
         Path | None,
@@ -67,6 +67,19 @@ def evaluate(
     turns: Annotated[int, typer.Option(min=1, help="Replies in a sampled conversation.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampled conversations.")] = 0,
     show: Annotated[bool, typer.Option("--show", help="Print the sampled conversations.")] = False,
+    imitate: Annotated[
+        str | None,
+        typer.Option(
+            help="Exports of a channel: name or id of the person to sound like.",
+            show_default="none",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Exports: a name that is an everyday word too, and stays.", show_default="none"
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -89,7 +102,7 @@ def evaluate(
     formats = tuple(one.value for one in dict.fromkeys(format_ or ()))
     plan = Plan(
         tuple(data), formats, floor, limit, threads or None, samples or (1 if show else 0), turns,
-        seed,
+        seed, imitate, tuple(keep or ()),
     )  # fmt: skip
     try:
         found = candidate(model)

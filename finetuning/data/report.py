@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from finetuning.data.corpus import BadLines
-
 _BAD_NAMED = 20
 
 
@@ -23,11 +21,12 @@ class ReadingReport:
 
     used: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # by reason; nothing wrong with them
-    bad: dict[str, BadLines] = field(default_factory=dict)  # by file
+    bad: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """By file: the line that a bad record begins on, counted from 1, and what is wrong with it."""
 
     def reject(self, file: str, line: int, reason: str) -> None:
         """Note a bad record: `line` of `file`, counted from 1, is where it begins."""
-        self.bad.setdefault(file, BadLines()).add(line, reason)
+        self.bad.setdefault(file, []).append((line, reason))
 
     def leave_out(self, reason: str, count: int = 1) -> None:
         """Note records that are in order but not wanted."""
@@ -43,7 +42,7 @@ class ReadingReport:
         """Words for a person, a line a file with bad records and one for the rest."""
         lines = []
         for file, bad in self.bad.items():
-            named = "; ".join(f"line {n}: {why}" for n, why in bad.found[:_BAD_NAMED])
+            named = "; ".join(f"line {n}: {why}" for n, why in bad[:_BAD_NAMED])
             more = len(bad) - _BAD_NAMED
             rest = f"; and {more} more" if more > 0 else ""
             lines.append(f"{file}: {len(bad)} bad record(s) left out: {named}{rest}")

@@ -26,16 +26,28 @@ def read_all(
     """
     found: list[Conversation] = []
     for path in paths:
-        report = ReadingReport()
-        conversations = list(read_chat_file(path, report, imitate=imitate, keep=keep))
-        if account := report.text():
-            say(account)
-        if not conversations:
-            raise CorpusError(f"{path} holds no usable conversation.")
+        conversations = read_one(path, say, imitate=imitate, keep=keep)
         turns = sum(len(one.turns) for one in conversations)
         say(f"{path.name}: {len(conversations):,} conversations, {turns:,} turns")
         found += conversations
     return found
+
+
+def read_one(
+    path: Path, say: Say, *, imitate: str | None = None, keep: Collection[str] = ()
+) -> list[Conversation]:
+    """The conversations of one file or folder; `say` is told what was left out, if anything.
+
+    Raises:
+        CorpusError: it is missing, of no known format, or holds nothing usable.
+    """
+    report = ReadingReport()
+    conversations = list(read_chat_file(path, report, imitate=imitate, keep=keep))
+    if account := report.text():
+        say(account)
+    if not conversations:
+        raise CorpusError(f"{path} holds no usable conversation.")
+    return conversations
 
 
 def held_apart(

@@ -18,7 +18,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from finetuning.data.corpus import BadLines, Conversation, read_conversations
+from finetuning.data.corpus import Conversation
+from finetuning.data.sources import read_one
 from finetuning.errors import EvaluationError
 from finetuning.evaluation.native_bits import bits_by_engine
 from finetuning.evaluation.ngram import NGram
@@ -60,11 +61,18 @@ class Plan:
     turns: int = 10
     """What the user says in a sampled conversation, and so the replies."""
     seed: int = 0
+    imitate: str | None = None
+    """Of exports of channels, here and below: see `read_discord_export`."""
+    keep: tuple[str, ...] = ()
+
+    def read(self, path: Path, report: Report) -> list[Conversation]:
+        """The conversations at `path`; the report is told what was left out."""
+        return read_one(path, report.bad.append, imitate=self.imitate, keep=self.keep)
 
 
 @dataclass(slots=True)
 class Report:
-    """What was measured; `bad` are sentences about lines of the data that were left out."""
+    """What was measured; `bad` are sentences about what was left out of the data."""
 
     model: str
     weights: str
@@ -148,7 +156,7 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
     description = found.description
     report = Report(description.id, description.weights.name)
     prompts = PromptBuilder(description.template, description.tokenizer())
-    whole = [_read(path, report.bad) for path in plan.data]
+    whole = [plan.read(path, report) for path in plan.data]
     parts = [_spread(found, plan.limit) for found in whole]
     texts = [spell(prompts, one) for part in parts for one in part]
     data = list(chain.from_iterable(whole))
@@ -176,22 +184,12 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
                     measured(name, bits_by_engine(file_of(name), texts, done, threads=plan.threads))
         _compare(report.rows)
         if plan.floor is not None:
-            name, bits = _floor(plan.floor, prompts, texts, report, watch)
+            name, bits = _floor(plan.floor, plan, prompts, texts, report, watch)
             measured(name, bits)
         if plan.samples:
             name = found.own or _SAMPLED
             _sample(file_of(name), name, said, data, plan, report, watch)
     return report
-
-
-def _read(path: Path, reports: list[str]) -> list[Conversation]:
-    bad = BadLines()
-    found = list(read_conversations(path, bad))
-    if bad:
-        reports.append(bad.report(path))
-    if not found:
-        raise EvaluationError(f"{path} holds no conversation.")
-    return found
 
 
 def _spread(found: Sequence[Conversation], limit: int | None) -> list[Conversation]:
@@ -242,6 +240,7 @@ def _compare(rows: Sequence[dict[str, Any]]) -> None:
 
 def _floor(
     path: Path,
+    plan: Plan,
     prompts: PromptBuilder,
     texts: Sequence[Spelled],
     report: Report,
@@ -250,7 +249,7 @@ def _floor(
     """Name and bits of the n-gram model of the conversations at `path`, in the model's tokens."""
     stage = f"{FLOOR_ORDER}-gram"
     small: npt.DTypeLike = np.uint16 if prompts.vocab_size <= 1 << 16 else np.int32
-    learnt = [spell(prompts, one).asked.astype(small) for one in _read(path, report.bad)]
+    learnt = [spell(prompts, one).asked.astype(small) for one in plan.read(path, report)]
     watch(stage, 0, 2)
     model = NGram.train(learnt, prompts.vocab_size, order=FLOOR_ORDER)
     watch(stage, 1, 2)

@@ -117,9 +117,51 @@ def test_missing_packages_are_named_with_the_extra_to_install(
     assert CliRunner().invoke(app, [*arguments, "--format", "F32"]).exit_code == 0
 
 
+def turn(agent: int, words: str) -> dict[str, str]:
+    return {"agent": f"agent_{agent}", "message": words}
+
+
+CHANNEL = [
+    {"type": "message", "user": "U2", "text": "hi <@U1>", "ts": "100.0"},
+    {"type": "message", "user": "U1", "text": "hello", "ts": "110.0"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "source"),
+    [
+        (
+            "test_rare.json",
+            json.dumps({"t_1": {"content": [turn(1, "Hi, do you like dogs?"), turn(2, "Yes")]}}),
+            "topical-chat/test_rare",
+        ),
+        ("pairs.csv", "prompt,reply\nhi,hello\n", "pairs"),
+        (
+            "chat.jsonl",
+            json.dumps({"messages": [{"role": r, "content": "hi"} for r in ("user", "assistant")]}),
+            "chat",
+        ),
+        ("general/2024-05-01.json", json.dumps(CHANNEL), "slack"),
+    ],
+)
+def test_it_reads_what_finetuning_reads(
+    file: Path, tmp_path: Path, name: str, content: str, source: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    people = [{"id": "U1", "name": "ann"}, {"id": "U2", "name": "bob"}]
+    (tmp_path / "users.json").write_text(json.dumps(people))
+    rows = as_json(
+        "--data", tmp_path / name.partition("/")[0], "--model", file, "--imitate", "ann"
+    )["rows"]
+    assert [(row["name"], row["conversations"], row["turns"]) for row in rows] == [
+        (source, 1, 2), ("all", 1, 2)
+    ]  # fmt: skip
+
+
 def test_bad_lines_are_named_and_left_out(file: Path, data: Path) -> None:
     data.write_text(data.read_text() + "\nnonsense")
     shown = CliRunner().invoke(app, ["eval", "--json", "--data", str(data), "--model", str(file)])
     assert shown.exit_code == 0
-    assert "1 bad line(s) left out: line 3: not JSON" in shown.stderr
+    assert "1 bad record(s) left out: line 3: not JSON" in shown.stderr
     assert json.loads(shown.stdout)["rows"][-1]["conversations"] == 2

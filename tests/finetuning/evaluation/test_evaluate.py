@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from finetuning.data.corpus import Conversation
-from finetuning.errors import EvaluationError
+from finetuning.errors import CorpusError, EvaluationError
 from finetuning.evaluation.generate import Sampling, converse
 from finetuning.evaluation.native_bits import bits_by_engine
 from finetuning.evaluation.run import Plan, candidate, needs, run
@@ -186,7 +186,7 @@ def test_a_run_measures_every_format_on_every_file(folder: Path, tmp_path: Path)
     )
     assert rows["a.jsonl", "5-gram", "all"]["bits_per_byte"] < exact  # it has read the answers
     assert rows["b.jsonl", "F32", "all"]["turns"] == 2
-    assert report.bad == ["a.jsonl: 1 bad line(s) left out: line 4: not JSON"] * 2
+    assert report.bad == ["a.jsonl: 1 bad record(s) left out: line 4: not JSON"] * 2
     assert report.sampled is not None
     assert (report.sampled["conversations"], report.sampled["replies"]) == (2, 4)
     assert [len(talk) for talk in report.talks] == [2, 2]
@@ -223,7 +223,7 @@ def test_a_limit_takes_conversations_from_all_over_the_file(folder: Path, tmp_pa
     report = run(candidate(folder), Plan((data,), ("F32",), limit=3))
     assert [row["name"] for row in report.rows] == ["0", "3", "6", "all"]
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(EvaluationError, match="holds no conversation"):
+    with pytest.raises(CorpusError, match="holds no usable conversation"):
         run(candidate(folder), Plan((tmp_path / "empty.jsonl",)))
 
 
