@@ -4,6 +4,9 @@ closed --(threshold failures in a row)--> open --(cooldown)--> half-open, one pr
 ^                                         ^                        |
 |                                         +------- it fails -------+
 +-------------------------- it succeeds ---------------------------+
+
+Failures that all belong to one asker (one conversation, say) may be about what it asks: another
+asker is then let through as the probe at once, and closes it for everybody if it succeeds.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class Breaker:
         self._failures = 0
         self._opened_at: float | None = None
         self._probe: Permit | None = None
+        self._failing: set[str] = set()
 
     @property
     def state(self) -> BreakerState:
@@ -41,13 +45,14 @@ class Breaker:
             return "closed"
         return "half-open" if self._clock() >= self._opened_at + self._cooldown else "open"
 
-    def enter(self) -> Permit:
+    def enter(self, asker: str = "") -> Permit:
         """Ask to make one attempt. Raises BreakerOpen if it is too early."""
-        permit = Permit(self)
+        permit = Permit(self, asker)
         if self._opened_at is None:
             return permit
         remaining = self._opened_at + self._cooldown - self._clock()
-        if remaining > 0 or self._probe is not None:
+        is_another = len(self._failing) == 1 and asker not in self._failing
+        if (remaining > 0 and not is_another) or self._probe is not None:
             raise BreakerOpen(
                 f"The model has failed {self._failures} times in a row, "
                 "so it is left alone for a moment; try again soon.",
@@ -67,8 +72,10 @@ class Breaker:
             # An attempt from before the failures says nothing about now; only the probe closes.
             if probing or self._opened_at is None:
                 self._failures, self._opened_at = 0, None
+                self._failing.clear()
             return
         self._failures += 1
+        self._failing.add(permit.asker)
         if probing or (self._opened_at is None and self._failures >= self._threshold):
             self._opened_at = self._clock()
 
@@ -76,7 +83,8 @@ class Breaker:
 class Permit:
     """One attempt's right to be made; tell it how the attempt went, at most once."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, asker: str) -> None:
+        self.asker = asker
         self._breaker = breaker
         self._open = True
 

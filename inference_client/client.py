@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from .breaker import Breaker, BreakerState
 from .deadline import Deadline
+from .dialect import PLAIN, Dialect, learn
 from .errors import BadAnswer, InferenceError, Refused
 from .messages import ChatMessage, Health, Reply, SamplingOptions, Usage
 from .refusals import error_in_stream
@@ -20,10 +23,12 @@ from .transport import Transport
 from .wire import Malformed, read_completion, read_models, request_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
 __all__ = ["InferenceClient"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _WARM = b'{"warm":true}'
@@ -36,7 +41,8 @@ class InferenceClient:
             reply = await client.chat([ChatMessage("user", "hello")])
 
     Retries connection errors, timeouts before the first word, 429 and 5xx, all under
-    `total_timeout`. A breaker stops asking a model that is down. Every error is an
+    `total_timeout`. A breaker stops asking a model that is down. What a server refuses by name
+    (an optional field, names, two turns of one role) it is not sent again. Every error is an
     InferenceError; only misuse (a closed client, options that are not JSON) raises
     RuntimeError or ValueError.
     """
@@ -48,7 +54,7 @@ class InferenceClient:
             threshold=settings.breaker_threshold, cooldown=settings.breaker_cooldown
         )
         self._retries = Retries(settings, self._breaker)
-        self._stream_usage = True
+        self._dialect = PLAIN
         self._warm_path: str | None = None
 
     @property
@@ -82,15 +88,22 @@ class InferenceClient:
         options: SamplingOptions | None = None,
         *,
         request_id: str | None = None,
+        asker: str = "",
     ) -> Reply:
-        """The whole reply at once. `request_id`: the caller's own id for logs, else a new one."""
+        """The whole reply at once.
+
+        Args:
+            messages: the conversation.
+            options: how to sample.
+            request_id: the caller's own id for logs, else a new one.
+            asker: for whom, as in `stream`.
+        """
         request_id = request_id or _new_id()
-        body = request_body(
-            self._settings.model, messages, options or SamplingOptions(), stream=False
-        )
+        request = _Request(self._settings.model, messages, options or SamplingOptions(), False)
+        request.body(PLAIN)  # raise here, if at all
         deadline = Deadline(self._settings.total_timeout, request_id)
 
-        async def attempt() -> Reply:
+        async def attempt(body: bytes) -> Reply:
             async with (
                 deadline.phase("answer", self._settings.answer_timeout),
                 self._transport.exchange(
@@ -120,7 +133,9 @@ class InferenceClient:
                     request_id=answer.request_id,
                 )
 
-        return await self._retries.run(attempt, deadline)
+        return await self._retries.run(
+            lambda: self._understood(request, attempt), deadline, asker=asker
+        )
 
     def stream(
         self,
@@ -128,26 +143,30 @@ class InferenceClient:
         options: SamplingOptions | None = None,
         *,
         request_id: str | None = None,
+        asker: str = "",
     ) -> ReplyStream:
-        """The reply word by word; see ReplyStream. The request is made on entering it."""
-        options = options or SamplingOptions()
-        request_body(self._settings.model, messages, options, stream=True)  # raise here, if at all
+        """The reply word by word; see ReplyStream. The request is made on entering it.
+
+        Args:
+            messages: the conversation.
+            options: how to sample.
+            request_id: the caller's own id for logs, else a new one.
+            asker: any name for whom or what the reply is for. A model that fails for one asker
+                only is not taken for down.
+        """
+        request = _Request(self._settings.model, messages, options or SamplingOptions(), True)
+        request.body(PLAIN)  # raise here, if at all
 
         async def open_stream() -> tuple[OpenStream, str]:
             rid = request_id or _new_id()
             deadline = Deadline(self._settings.total_timeout, rid)
 
-            async def attempt() -> tuple[OpenStream, str]:
-                with_usage = self._stream_usage
-                try:
-                    return await self._open(messages, options, deadline, rid)
-                except Refused as error:
-                    if not (with_usage and _about_stream_options(error)):
-                        raise
-                self._stream_usage = False  # a strict server: never send it again
-                return await self._open(messages, options, deadline, rid)
+            async def attempt(body: bytes) -> tuple[OpenStream, str]:
+                return await self._open(body, deadline, rid)
 
-            return await self._retries.run(attempt, deadline)
+            return await self._retries.run(
+                lambda: self._understood(request, attempt), deadline, asker=asker
+            )
 
         return ReplyStream(open_stream)
 
@@ -212,20 +231,23 @@ class InferenceClient:
         auth = self._settings.auth
         return auth.key if isinstance(auth, BearerAuth) else None
 
+    async def _understood(self, request: _Request, attempt: Callable[[bytes], Awaitable[T]]) -> T:
+        """One attempt, in the dialect of the server, which its refusals teach."""
+        while True:
+            spoken = self._dialect
+            body = request.body(spoken)
+            try:
+                return await attempt(body)
+            except Refused as error:
+                learnt = learn(error, spoken, request.messages, json.loads(body))
+                if learnt is None:
+                    raise
+                _log.warning("the server is spoken to otherwise from now on: %s", error)
+                self._dialect |= learnt
+
     async def _open(
-        self,
-        messages: Sequence[ChatMessage],
-        options: SamplingOptions,
-        deadline: Deadline,
-        request_id: str,
+        self, body: bytes, deadline: Deadline, request_id: str
     ) -> tuple[OpenStream, str]:
-        body = request_body(
-            self._settings.model,
-            messages,
-            options,
-            stream=True,
-            stream_usage=self._stream_usage,
-        )
         stack = AsyncExitStack()
         try:
             async with deadline.phase("first_token", self._settings.first_token_timeout):
@@ -287,5 +309,16 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _about_stream_options(error: Refused) -> bool:
-    return error.status in (400, 422) and "stream_options" in f"{error.field} {error.message}"
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked for, before it is put into the server's dialect."""
+
+    model: str
+    messages: Sequence[ChatMessage]
+    options: SamplingOptions
+    stream: bool
+
+    def body(self, dialect: Dialect) -> bytes:
+        return request_body(
+            self.model, self.messages, self.options, stream=self.stream, dialect=dialect
+        )

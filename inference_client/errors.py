@@ -4,7 +4,8 @@
     ├── Unreachable     no connection, or it broke
     ├── TimedOut        connected, but too slow in one phase
     ├── Busy            429: asked to come back later
-    ├── Refused         4xx: bad key, bad request, too long; the same request never works
+    ├── Refused         bad key, bad request, too long: the same request never works (4xx, or a
+    │                   5xx whose words are about the request)
     ├── ServerFailed    5xx: the server's own fault
     ├── BadAnswer       it answered, but not in the chat-completions format
     └── BreakerOpen     not asked at all: the model has been down, and it is too early to try
@@ -89,6 +90,7 @@ class Refused(InferenceError):
     status: the HTTP status, or None where the request could not even be signed.
     field: the request's field at fault, where the server named one.
     code: the server's own short name of the error, where it gave one.
+    too_long: a shorter prompt would help.
     """
 
     def __init__(
@@ -99,16 +101,13 @@ class Refused(InferenceError):
         field: str | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        too_long: bool = False,
     ) -> None:
         super().__init__(message, request_id=request_id, retryable=False)
         self.status = status
         self.field = field
         self.code = code
-
-    @property
-    def too_long(self) -> bool:
-        """Whether a shorter prompt would help."""
-        return self.status == 413 or self.code == "context_length_exceeded"
+        self.too_long = too_long
 
 
 class ServerFailed(InferenceError):

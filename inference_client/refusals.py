@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from .errors import Busy, InferenceError, Refused, ServerFailed
-from .wire import ServerError, read_error
+from .server_errors import ServerError, read_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,23 @@ _ADVICE = {
     404: "The model's server does not know this address or model; check both names",
     413: "The message is too long for the model's server",
     422: "The model's server did not accept the request",
+    500: "The model's server cannot read the request",
 }
+_ABOUT_LENGTH = re.compile(
+    r"context\b.*(exceed|maximum|too long|longer|larger|overflow|not enough)|"
+    r"(exceed|maximum|too long|longer|larger).*\bcontext|context_(length|size)|"
+    r"(prompt|input|messages?|request)\b.* (is|are) (too long|longer)|request too large|"
+    r"too many (input |prompt )?tokens|tokens\b.*(exceed|longer than|must be <=)|"
+    r"exceed\w*\b.*\btokens",
+    re.IGNORECASE,
+)
+_BAD_REQUESTS = ("invalid_request", "badrequest", "bad_request", "validation", "context_")
+_ABOUT_PACE = re.compile(r"quota|rate.?limit|per (min|hour|day)", re.IGNORECASE)
+_ABOUT_REQUEST = re.compile(
+    r"alternat|\broles?\b|template|jinja|system message|(first|last) message|messages\W{0,4}\d|"
+    r"invalid_request|tokeniz",
+    re.IGNORECASE,
+)
 
 
 def error_from_answer(
@@ -58,10 +75,10 @@ def error_in_stream(
     words = said.message.replace(secret, "***") if secret else said.message
     status = int(said.code) if said.code and said.code.isascii() and said.code.isdigit() else None
     if status is None or not 400 <= status <= 599:
-        kind = f"{said.type} {said.code}"
+        kind = f"{said.type} {said.code}".lower()
         if "rate_limit" in kind or "overloaded" in kind:
             status = 429
-        elif "invalid_request" in kind or "context_length" in kind:
+        elif any(name in kind for name in _BAD_REQUESTS):
             status = 400
         elif "authentication" in kind or "permission" in kind:
             status = 401
@@ -94,6 +111,7 @@ def _error(
     status: int, said: ServerError, words: str, after: float | None, request_id: str
 ) -> InferenceError:
     detail = f": {words}" if words else "."
+    too_long = _is_about_length(status, said)
     if status == 429 and said.code == "insufficient_quota":
         return Refused(
             f"The model account's quota is used up{detail}",
@@ -101,13 +119,15 @@ def _error(
             code=said.code,
             request_id=request_id,
         )
-    if status in (408, 425, 429):
+    if status in (408, 425, 429) and not too_long:
         return Busy(
             f"The model is busy (status {status}){detail}",
             retry_after=after,
             request_id=request_id,
         )
-    if status >= 500:
+    kind = f"{said.type} {said.code} {said.message}"
+    is_about_request = status == 500 and bool(said.field or _ABOUT_REQUEST.search(kind))
+    if status >= 500 and not too_long and not is_about_request:
         return ServerFailed(
             f"The model's server failed (status {status}){detail}",
             status=status,
@@ -122,4 +142,15 @@ def _error(
         field=said.field,
         code=said.code,
         request_id=request_id,
+        too_long=too_long,
     )
+
+
+def _is_about_length(status: int, said: ServerError) -> bool:
+    """Whether a shorter prompt would help; every server has words of its own for that."""
+    if status in (401, 403, 404):
+        return False
+    words = f"{said.type} {said.code} {said.message}"
+    if status == 413 or "request too large" in words.lower():
+        return True
+    return bool(_ABOUT_LENGTH.search(words)) and not _ABOUT_PACE.search(words)

@@ -32,7 +32,9 @@ class Retries:
         self._settings = settings
         self._breaker = breaker
 
-    async def run(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], deadline: Deadline, *, asker: str = ""
+    ) -> T:
         """The first success of `attempt`, or its last error. Raises BreakerOpen if not asked."""
         failures = 0
         stop = False
@@ -53,7 +55,7 @@ class Retries:
         ):
             with turn:
                 try:
-                    return await self._once(attempt)
+                    return await self._once(attempt, asker)
                 except BreakerOpen:
                     if last is None:
                         raise
@@ -64,9 +66,9 @@ class Retries:
                     raise
         raise AssertionError("stamina ended its loop without a result or an error")
 
-    async def _once(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _once(self, attempt: Callable[[], Awaitable[T]], asker: str) -> T:
         """One attempt, counted by the breaker. A refusal shows a server that works."""
-        permit = self._breaker.enter()
+        permit = self._breaker.enter(asker)
         try:
             result = await attempt()
         except Refused:

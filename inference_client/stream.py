@@ -11,7 +11,7 @@ from .errors import BadAnswer, InferenceError, TimedOut, Unreachable
 from .messages import Reply, Timings, Usage
 from .refusals import error_in_stream
 from .sse import EventTooLong, SSEDecoder
-from .wire import Chunk, Malformed, read_chunk, read_completion
+from .wire import Chunk, Malformed, is_document, read_chunk, read_completion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -166,22 +166,32 @@ class ReplyStream:
 async def _chunks(answer: Answer) -> AsyncGenerator[Chunk]:
     """The answer's parts, up to [DONE] or the end of the body.
 
-    A server that does not stream gives its whole answer as one part. Raises Unreachable if the
-    body ends before the reply does, and BadAnswer if it is something else than a stream.
+    A server that does not stream gives its whole answer as one part; which of the two it is shows
+    in the first byte, since content types are not to be relied on. Raises Unreachable if the body
+    ends before the reply does, and BadAnswer if it is something else than a stream.
     """
+    began = chosen = finished = False
     try:
-        if answer.is_json:
-            yield read_completion(await answer.read())
-            return
-        began = finished = False
-        async with contextlib.aclosing(_events(answer)) as events:
-            async for data in events:
-                began = True
-                if data.strip() == "[DONE]":
-                    return
-                chunk = read_chunk(data)
-                finished = finished or chunk.finish_reason is not None
-                yield chunk
+        async with contextlib.aclosing(answer.chunks()) as body:
+            beginning = await _beginning(body)
+            if is_document(beginning):
+                rest = [piece async for piece in body]
+                yield read_completion(b"".join([beginning, *rest]))
+                return
+            whole = _whole(beginning, body)
+            async with contextlib.aclosing(whole), contextlib.aclosing(_events(whole)) as events:
+                async for data in events:
+                    began = True
+                    if data.strip() == "[DONE]":
+                        if not chosen:
+                            raise Malformed("it ended without a reply")
+                        return
+                    if not data.strip():
+                        continue
+                    chunk = read_chunk(data)
+                    chosen = chosen or chunk.has_choice
+                    finished = finished or chunk.finish_reason is not None
+                    yield chunk
     except (Malformed, EventTooLong) as error:
         raise BadAnswer(
             f"The model's stream cannot be read: {error}.", request_id=answer.request_id
@@ -198,17 +208,32 @@ async def _chunks(answer: Answer) -> AsyncGenerator[Chunk]:
         )
 
 
-async def _events(answer: Answer) -> AsyncGenerator[str]:
+async def _beginning(body: AsyncIterator[bytes]) -> bytes:
+    """The body up to its first visible byte, or all of it if it has none."""
+    beginning = b""
+    async for piece in body:
+        beginning += piece
+        if beginning.removeprefix(b"\xef\xbb\xbf").strip():
+            break
+    return beginning
+
+
+async def _whole(beginning: bytes, body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield beginning
+    async for piece in body:
+        yield piece
+
+
+async def _events(body: AsyncGenerator[bytes]) -> AsyncGenerator[str]:
     """The data of each event; after [DONE] the rest is drained to free the connection."""
     decoder = SSEDecoder(_MAX_EVENT_BYTES)
-    async with contextlib.aclosing(answer.chunks()) as body:
-        async for piece in body:
-            for data in decoder.feed(piece):
-                if data.strip() == "[DONE]":
-                    await _drain(body)
-                    yield data
-                    return
+    async for piece in body:
+        for data in decoder.feed(piece):
+            if data.strip() == "[DONE]":
+                await _drain(body)
                 yield data
+                return
+            yield data
     for data in decoder.close():
         yield data
 

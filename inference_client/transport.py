@@ -33,12 +33,6 @@ class Answer:
         self.received = 0
         """Bytes of the body that have come."""
 
-    @property
-    def is_json(self) -> bool:
-        """Whether the body is one JSON document rather than a stream."""
-        content_type: str = self._response.headers.get("content-type", "")
-        return content_type.partition(";")[0].strip().lower() == "application/json"
-
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it arrives, content encoding undone. Raises Unreachable, BadAnswer."""
         with _translated(self.request_id):

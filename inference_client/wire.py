@@ -10,15 +10,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .dialect import PLAIN, Dialect
 from .messages import ChatMessage, SamplingOptions, Timings, Usage
+from .server_errors import ServerError, encodable, error_in, read_error
+from .sse import EventTooLong, SSEDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "Chunk",
     "Malformed",
     "ServerError",
+    "is_document",
     "read_chunk",
     "read_completion",
     "read_error",
@@ -26,21 +30,11 @@ __all__ = [
     "request_body",
 ]
 
-_MAX_ERROR_TEXT = 300
+_MAX_EVENT_BYTES = 1024 * 1024
 
 
 class Malformed(ValueError):
     """An answer that is not in the format. The text says what is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerError:
-    """An error as a server told it; every part may be missing."""
-
-    message: str = ""
-    type: str | None = None
-    code: str | None = None
-    field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +46,7 @@ class Chunk:
     usage: Usage | None = None
     timings: Timings | None = None
     error: ServerError | None = None
+    has_choice: bool = False
 
 
 def request_body(
@@ -60,7 +55,7 @@ def request_body(
     options: SamplingOptions,
     *,
     stream: bool,
-    stream_usage: bool = True,
+    dialect: Dialect = PLAIN,
 ) -> bytes:
     """The request as UTF-8 JSON.
 
@@ -70,11 +65,11 @@ def request_body(
     body: dict[str, Any] = dict(options.extra)
     body["model"] = model
     body["messages"] = [
-        {"role": m.role, "content": _encodable(m.content)}
-        | ({"name": _encodable(m.name)} if m.name else {})
-        for m in messages
+        {"role": m.role, "content": encodable(m.content)}
+        | ({"name": encodable(m.name)} if m.name else {})
+        for m in dialect.spoken(messages)
     ]
-    chosen = {
+    chosen: dict[str, Any] = {
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
         "top_p": options.top_p,
@@ -83,10 +78,11 @@ def request_body(
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,
     }
+    if stream:
+        chosen["stream_options"] = {"include_usage": True}
     body |= {name: value for name, value in chosen.items() if value is not None}
     body["stream"] = stream
-    if stream and stream_usage:
-        body["stream_options"] = {"include_usage": True}
+    body = dialect.written(body)
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
@@ -95,10 +91,12 @@ def request_body(
 
 
 def read_completion(body: bytes) -> Chunk:
-    """The answer to a request without `stream`. Raises Malformed."""
+    """The answer to a request without `stream`, though it be sent as one. Raises Malformed."""
+    if not is_document(body) and (chunks := list(_chunks_of(body))):
+        return _joined(chunks)
     answer = _object(body)
-    if (error := answer.get("error")) is not None:
-        return Chunk(error=_error(error))
+    if (error := error_in(answer)) is not None:
+        return Chunk(error=error)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise Malformed("it has no choices")
@@ -108,12 +106,17 @@ def read_completion(body: bytes) -> Chunk:
 def read_chunk(data: str) -> Chunk:
     """One event of a stream. Raises Malformed."""
     answer = _object(data)
-    if (error := answer.get("error")) is not None:
-        return Chunk(error=_error(error))
+    if (error := error_in(answer)) is not None:
+        return Chunk(error=error)
     choices = answer.get("choices")
     if choices is not None and not isinstance(choices, list):
         raise Malformed("its choices are not a list")
     return _chunk(answer, choices or [], "delta")
+
+
+def is_document(beginning: bytes) -> bool:
+    """Whether an answer that begins so is one JSON document, whatever its content type says."""
+    return beginning.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
 def read_models(body: bytes) -> list[str]:
@@ -122,24 +125,6 @@ def read_models(body: bytes) -> list[str]:
     if not isinstance(entries, list):
         raise Malformed("it has no list of models")
     return [e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str)]
-
-
-def read_error(body: bytes) -> ServerError:
-    """What the body of an error answer says: OpenAI's envelope, or one of the other habits.
-
-    Ollama sends `{"error": "text"}`, API Gateway `{"message": ...}`, Function URLs
-    `{"Message": ...}`, FastAPI `{"detail": ...}`. Anything else gives an empty ServerError.
-    """
-    try:
-        answer = _object(body)
-    except Malformed:
-        return ServerError()
-    if answer.get("error") is not None:
-        return _error(answer["error"])
-    for name in ("message", "Message", "detail"):
-        if isinstance(text := answer.get(name), str):
-            return ServerError(message=_one_line(text))
-    return ServerError()
 
 
 def _chunk(answer: Mapping[str, Any], choices: list[Any], part: str) -> Chunk:
@@ -159,6 +144,40 @@ def _chunk(answer: Mapping[str, Any], choices: list[Any], part: str) -> Chunk:
         finish_reason=finish_reason,
         usage=_usage(answer.get("usage")),
         timings=_timings(answer.get("timings")),
+        has_choice=bool(choices),
+    )
+
+
+def _chunks_of(body: bytes) -> Iterator[Chunk]:
+    """The chunks of a stream that is here as a whole, up to [DONE]."""
+    decoder = SSEDecoder(_MAX_EVENT_BYTES)
+    try:
+        for data in (*decoder.feed(body), *decoder.close()):
+            if data.strip() == "[DONE]":
+                return
+            if data.strip():
+                yield read_chunk(data)
+    except EventTooLong as error:
+        raise Malformed(f"{error}") from None
+
+
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    if failed := next((chunk for chunk in chunks if chunk.error is not None), None):
+        return failed
+    if not any(chunk.has_choice for chunk in chunks):
+        raise Malformed("it has no choices")
+
+    def last(part: str) -> Any:
+        return next(
+            (said for c in reversed(chunks) if (said := getattr(c, part)) is not None), None
+        )
+
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        finish_reason=last("finish_reason"),
+        usage=last("usage"),
+        timings=last("timings"),
+        has_choice=True,
     )
 
 
@@ -167,10 +186,10 @@ def _content(content: object) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return _encodable(content)
+        return encodable(content)
     if isinstance(content, list):
         parts = [p.get("text") for p in content if isinstance(p, dict)]
-        return _encodable("".join(p for p in parts if isinstance(p, str)))
+        return encodable("".join(p for p in parts if isinstance(p, str)))
     raise Malformed("its content is not text")
 
 
@@ -182,20 +201,6 @@ def _object(body: bytes | str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise Malformed("it is not a JSON object")
     return answer
-
-
-def _error(error: object) -> ServerError:
-    if isinstance(error, str):
-        return ServerError(message=_one_line(error))
-    if not isinstance(error, dict):
-        return ServerError()
-    code = error.get("code")
-    return ServerError(
-        message=_one_line(_text(error.get("message")) or ""),
-        type=_text(error.get("type")),
-        code=str(code) if isinstance(code, int) else _text(code),
-        field=_text(error.get("param")),
-    )
 
 
 def _usage(usage: object) -> Usage | None:
@@ -229,18 +234,3 @@ def _milliseconds(value: object) -> float:
     if isinstance(value, int | float) and 0 <= value < 1e15:
         return float(value)
     return 0.0
-
-
-def _text(value: object) -> str | None:
-    return value[:_MAX_ERROR_TEXT] if isinstance(value, str) and value else None
-
-
-def _one_line(text: str) -> str:
-    """Fit for a log line: no control characters, not endless."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())
-    return clean if len(clean) <= _MAX_ERROR_TEXT else clean[: _MAX_ERROR_TEXT - 1] + "…"
-
-
-def _encodable(text: str) -> str:
-    """Pairs of surrogates joined, lone ones replaced, so that UTF-8 can carry it."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

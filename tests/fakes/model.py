@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 Answerer = Callable[[list[Message]], str | Awaitable[str]]
+Rule = Callable[[dict[str, Any]], web.Response | None]
 
 _MAX_BODY = 6 * 1024 * 1024
 
@@ -43,11 +44,12 @@ _MAX_BODY = 6 * 1024 * 1024
 class Fault:
     """What goes wrong with one chat request."""
 
-    kind: Literal["status", "hang", "drop", "silence", "garbage", "stream_error"]
+    kind: Literal["status", "hang", "drop", "silence", "garbage", "stream_error", "frames"]
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     after_words: int = 0
+    content_type: str = "text/html"
 
 
 class Faults:
@@ -83,9 +85,19 @@ class Faults:
         """Stream so many words, then nothing more, the connection left open."""
         self._queue.extend([Fault("silence", after_words=after_words)] * times)
 
-    def garbage(self, *, times: int = 1, body: str = "<html>It works!</html>") -> None:
+    def garbage(
+        self,
+        *,
+        times: int = 1,
+        body: str = "<html>It works!</html>",
+        content_type: str = "text/html",
+    ) -> None:
         """Answer 200 with something that is no chat completion."""
-        self._queue.extend([Fault("garbage", body=body)] * times)
+        self._queue.extend([Fault("garbage", body=body, content_type=content_type)] * times)
+
+    def frames(self, text: str, *, after_words: int = 0, times: int = 1) -> None:
+        """Stream so many words, then exactly this text, and end the answer."""
+        self._queue.extend([Fault("frames", body=text, after_words=after_words)] * times)
 
     def error_in_stream(
         self, *, after_words: int = 1, times: int = 1, error: dict[str, Any] | None = None
@@ -133,6 +145,8 @@ class FakeModel:
     warmed: how many `{"warm": true}` pings came.
     delay: seconds before each word; first_delay: seconds before the first one, in addition.
     cancelled: chat requests whose client went away before the reply was whole.
+    rules: each sees the body of every chat request, and answers those that it refuses.
+    count_tokens: how long a prompt is, for `usage`.
     """
 
     def __init__(
@@ -157,6 +171,8 @@ class FakeModel:
         self.timings = timings
         self.warm_ping = warm_ping
         self.faults = Faults()
+        self.rules: list[Rule] = []
+        self.count_tokens: Callable[[list[Message]], int] = count_words
         self.requests: list[dict[str, Any]] = []
         self.answered: list[dict[str, Any]] = []
         self.received: list[Received] = []
@@ -291,6 +307,9 @@ class FakeModel:
         except (ValueError, KeyError, TypeError, AssertionError):
             return _error(400, "messages must be a list of turns.", param="messages")
         self.requests.append(body)
+        for rule in self.rules:
+            if (refused := rule(body)) is not None:
+                return refused
         fault = self.faults.take()
         try:
             if fault is not None and fault.kind == "status":
@@ -298,7 +317,7 @@ class FakeModel:
             if fault is not None and fault.kind == "hang":
                 await self._closing.wait()
             if fault is not None and fault.kind == "garbage":
-                return web.Response(text=fault.body, content_type="text/html")
+                return web.Response(text=fault.body, content_type=fault.content_type)
             await self._free.wait()
             said = self._answerer(messages)
             text = await said if inspect.isawaitable(said) else said
@@ -381,8 +400,9 @@ class FakeModel:
                     return response
                 if fault.kind == "silence":
                     await self._closing.wait()
-                if fault.kind == "stream_error":
-                    await response.write(f"data: {fault.body}\n\n".encode())
+                if fault.kind in ("stream_error", "frames"):
+                    said = f"data: {fault.body}\n\n" if fault.kind == "stream_error" else fault.body
+                    await response.write((said or "").encode())
                     await response.write_eof()
                     return response
             if word:
@@ -403,7 +423,7 @@ class FakeModel:
         """Usage and timings; a word is a token, and turns seen before count as cached."""
         cached = max((_shared(messages, old) for old in self._seen), default=0)
         self._seen.append(messages)
-        prompt = sum(_tokens(m) for m in messages)
+        prompt = self.count_tokens(messages)
         extras: dict[str, Any] = {}
         if self.usage:
             extras["usage"] = {
@@ -426,6 +446,11 @@ def echo(messages: list[Message]) -> str:
     """The answer without an order: what was said last, deterministic."""
     said = [m["content"] for m in messages if m.get("role") == "user"]
     return f"I heard: {said[-1]}" if said else "I heard nothing."
+
+
+def count_words(messages: list[Message]) -> int:
+    """A word is a token, and so is a turn's end."""
+    return sum(_tokens(m) for m in messages)
 
 
 def _cut(text: str, body: dict[str, Any]) -> tuple[list[str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,28 @@ def test_a_permit_counts_once() -> None:
     permit.failed()
     permit.released()
     assert breaker.state == "closed"
+
+
+def test_failures_of_one_asker_let_another_find_out() -> None:
+    breaker = Breaker(threshold=2, cooldown=10, clock=Clock())
+    for _ in range(2):
+        breaker.enter("ann").failed()
+    with pytest.raises(BreakerOpen):
+        breaker.enter("ann")
+    probe = breaker.enter("bob")
+    with pytest.raises(BreakerOpen):
+        breaker.enter("cid")
+    probe.succeeded()
+    assert breaker.state == "closed"
+
+
+def test_failures_of_two_askers_are_the_models() -> None:
+    breaker = Breaker(threshold=2, cooldown=10, clock=Clock())
+    for _ in range(2):
+        breaker.enter("ann").failed()
+    breaker.enter("bob").failed()
+    with pytest.raises(BreakerOpen):
+        breaker.enter("cid")
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -254,3 +277,38 @@ async def test_retries_stop_when_it_opens_and_the_real_error_is_told(
         async with asyncio.timeout(20):  # all attempts would take longer
             await client.chat(HELLO)
     assert len(model.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Error: Jinja Exception: no tools here",
+        "request (9000 tokens) exceeds the available context size (4096 tokens)",
+        "Failed to parse messages[3]: unsupported content",
+    ],
+)
+async def test_failures_about_a_request_do_not_open_it(
+    model: FakeModel, client_for: ClientFor, words: str
+) -> None:
+    client = client_for(model.url, breaker_threshold=2)
+    model.faults.status(500, body=json.dumps({"error": {"code": 500, "message": words}}), times=5)
+    for _ in range(5):
+        with pytest.raises(Refused):
+            await client.chat(HELLO)
+    assert len(model.requests) == 5
+    assert client.breaker_state == "closed"
+
+
+async def test_one_asker_s_failures_do_not_silence_the_others(
+    model: FakeModel, client_for: ClientFor
+) -> None:
+    client = client_for(model.url, attempts=1, breaker_threshold=3, breaker_cooldown=60)
+    model.faults.status(500, times=3)
+    for _ in range(3):
+        with pytest.raises(ServerFailed):
+            await client.chat(HELLO, asker="ann")
+    with pytest.raises(BreakerOpen):
+        await client.chat(HELLO, asker="ann")
+    assert (await client.chat(HELLO, asker="bob")).text == "I heard: hello there"
+    assert (await client.chat(HELLO, asker="ann")).text == "I heard: hello there"

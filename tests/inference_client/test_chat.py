@@ -141,7 +141,20 @@ async def test_a_bad_request_names_its_field(model: FakeModel, client_for: Clien
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(413, {}), (400, {"code": "context_length_exceeded", "message": "8192 tokens at most"})],
+    [
+        (413, {}),
+        (400, {"code": "context_length_exceeded", "message": "8192 tokens at most"}),
+        (400, {"type": "exceed_context_size_error"}),
+        (400, {"message": "the request exceeds the available context size. try increasing it"}),
+        (400, {"message": "This model's maximum context length is 4096 tokens. However, you"}),
+        (400, {"message": "The prompt (total length 9) is too long to fit into the model"}),
+        (400, {"message": "prompt is too long: 200001 tokens > 200000 maximum"}),
+        (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}),
+        (400, {"message": "The input token count (9) exceeds the maximum number of tokens"}),
+        (400, {"message": "Requested tokens (700) exceed context window of 512"}),
+        (429, {"message": "Request too large for gpt-4 on tokens per min (TPM): Limit 10000"}),
+        (500, {"message": "the request exceeds the available context size"}),
+    ],
 )
 async def test_too_long(
     model: FakeModel, client_for: ClientFor, status: int, error: dict[str, str]
@@ -150,6 +163,26 @@ async def test_too_long(
     with pytest.raises(Refused) as caught:
         await client_for(model.url).chat(HELLO)
     assert caught.value.too_long
+    assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (429, "Rate limit reached on tokens per min (TPM): Limit 10000, Used 9999"),
+        (429, "Requests have exceeded the token rate limit"),
+        (400, "temperature must be below 2"),
+        (500, "out of memory"),
+        (401, "The key is too long"),
+    ],
+)
+async def test_not_too_long(
+    model: FakeModel, client_for: ClientFor, status: int, words: str
+) -> None:
+    model.faults.status(status, body=json.dumps({"error": {"message": words}}))
+    with pytest.raises(InferenceError) as caught:
+        await client_for(model.url, **ONCE).chat(HELLO)
+    assert not getattr(caught.value, "too_long", False)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from inference_client import (
     BadAnswer,
+    Busy,
     InferenceClient,
     InferenceError,
+    Refused,
     Reply,
     SamplingOptions,
     ServerFailed,
@@ -188,6 +190,64 @@ async def test_an_error_object_after_the_first_word(
     assert error.text_so_far == said == "I"
 
 
+_OOM = '{"message":"out of memory","code":500,"type":"server_error"}'
+_ERRORS = {
+    "error field of llama.cpp": f"error: {_OOM}\n\n",
+    "error object": f'data: {{"error":{_OOM}}}\n\n',
+    "error object and [DONE]": f'data: {{"error":{_OOM}}}\n\ndata: [DONE]\n\n',
+    "error text": 'data: {"error":"out of memory"}\n\n',
+    "object that is an error": 'data: {"object":"error","message":"out of memory","code":500}\n\n',
+    "type that is an error": 'data: {"type":"error","error":{"message":"out of memory"}}\n\n',
+    "event that is an error": 'event: error\ndata: {"message":"out of memory"}\n\n',
+    "event that is an error in words": "event: error\ndata: out of memory\n\n",
+    "bare object": f'{{"error":{_OOM}}}\n',
+    "detail": 'data: {"detail":"out of memory"}\n\n',
+    "choice that is an error": (
+        'data: {"choices":[{"delta":{},"finish_reason":"error",'
+        '"error":{"message":"out of memory"}}]}\n\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", _ERRORS)
+@pytest.mark.parametrize("after_words", [0, 2])
+async def test_an_error_in_a_stream_of_any_shape(
+    model: FakeModel, client_for: ClientFor, shape: str, after_words: int
+) -> None:
+    model.faults.frames(_ERRORS[shape], after_words=after_words)
+    said, error = await _broken(client_for(model.url, attempts=1))
+    assert isinstance(error, ServerFailed)
+    assert "out of memory" in str(error)
+    assert said == error.text_so_far == ("I heard:" if after_words else "")
+
+
+async def test_an_error_before_the_first_word_is_tried_again(
+    model: FakeModel, client_for: ClientFor
+) -> None:
+    model.faults.frames(_ERRORS["error field of llama.cpp"])
+    assert (await _read(client_for(model.url)))[1].text == "I heard: hello there"
+    assert len(model.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ('{"code":429,"message":"wait"}', Busy),
+        ('{"type":"overloaded_error","message":"wait"}', Busy),
+        ('{"code":400,"message":"no"}', Refused),
+        ('{"object":"error","type":"BadRequestError","message":"no"}', Refused),
+        ('{"type":"exceed_context_size_error","message":"no"}', Refused),
+        ('{"code":"500","message":"no"}', ServerFailed),
+    ],
+)
+async def test_an_error_in_a_stream_is_the_failure_it_is(
+    model: FakeModel, client_for: ClientFor, error: str, expected: type[InferenceError]
+) -> None:
+    model.faults.frames(f"error: {error}\n\n")
+    _, caught = await _broken(client_for(model.url, attempts=1))
+    assert type(caught) is expected
+
+
 async def test_comments_do_not_count_as_words(client_for: ClientFor) -> None:
     pieces = [OK_STREAM, _event(_chunk("hi")), *[b": keep-alive\n\n"] * 100]
     async with raw_server(*pieces, pause=0.02) as server:
@@ -219,6 +279,7 @@ _WHOLE = _event(_chunk("hi")) + _event(_chunk(None, "stop"))
         [b": hello\n\nevent: ping\ndata\n\n".replace(b"data\n", b"") + _WHOLE],
         [_event('{"choices":[]}') + _event('{"id":"x"}') + _WHOLE],
         [_event(_chunk("")) + _event(_chunk(None)) + _WHOLE],
+        [b"data:\n\ndata: \n\n" + _event(_chunk("hi")) + b"data:\n\n" + b"data: [DONE]\n\n"],
     ],
     ids=[
         "done",
@@ -230,6 +291,7 @@ _WHOLE = _event(_chunk("hi")) + _event(_chunk(None, "stop"))
         "comments and other fields",
         "chunks without choices",
         "chunks without words",
+        "empty frames",
     ],
 )
 async def test_ways_to_end_and_to_begin(client_for: ClientFor, pieces: list[bytes]) -> None:
@@ -256,6 +318,18 @@ async def test_a_server_that_does_not_stream(client_for: ClientFor) -> None:
     assert (texts, final.text, final.finish_reason) == (["hi all"], "hi all", "stop")
 
 
+@pytest.mark.parametrize("head", [OK_JSON, OK_STREAM])
+async def test_the_answer_counts_and_not_its_content_type(
+    client_for: ClientFor, head: bytes
+) -> None:
+    answer = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+    for body in (json.dumps(answer, indent=1).encode(), _WHOLE + b"data: [DONE]\n\n"):
+        async with raw_server(head, body) as server:
+            client = client_for(server.url, attempts=1)
+            assert (await _read(client))[1].text == "hi"
+            assert (await client.chat(HELLO)).text == "hi"
+
+
 @pytest.mark.parametrize(
     ("pieces", "expected", "words"),
     [
@@ -266,6 +340,13 @@ async def test_a_server_that_does_not_stream(client_for: ClientFor) -> None:
         ([OK_STREAM, b"data: " + b"x" * 2_000_000], BadAnswer, "more than 1048576 bytes"),
         ([OK_JSON, b"{}"], BadAnswer, "no choices"),
         ([OK_JSON, b'{"error":"model not loaded"}'], ServerFailed, "model not loaded"),
+        ([OK_STREAM, b'{"error":"model not loaded"}'], ServerFailed, "model not loaded"),
+        ([OK_STREAM, b'\n{\n "error": {\n "message": "too hot"}}'], ServerFailed, "too hot"),
+        ([OK_JSON, b'data: {"error":"too hot"}\n\n'], ServerFailed, "too hot"),
+        ([OK_JSON, b'error: {"message":"too hot"}\n\n'], ServerFailed, "too hot"),
+        ([OK_STREAM, b"data: [DONE]\n\n"], BadAnswer, "without a reply"),
+        ([OK_STREAM, b"data:\n\ndata: [DONE]\n\n"], BadAnswer, "without a reply"),
+        ([OK_STREAM, b'data: {"choices":[]}\n\ndata: [DONE]\n\n'], BadAnswer, "without a reply"),
     ],
 )
 async def test_what_is_no_stream(

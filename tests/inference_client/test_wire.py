@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_client import ChatMessage, SamplingOptions, Timings, Usage
+from inference_client.dialect import Dialect
 from inference_client.wire import (
     Malformed,
     ServerError,
@@ -94,7 +95,8 @@ def test_options_are_sent_under_their_names() -> None:
 
 def test_a_stream_asks_for_usage_unless_told_not_to() -> None:
     assert _sent(stream=True)["stream_options"] == {"include_usage": True}
-    assert "stream_options" not in _sent(stream=True, stream_usage=False)
+    strict = Dialect(without=frozenset({"stream_options"}))
+    assert "stream_options" not in _sent(stream=True, dialect=strict)
 
 
 @given(_ANY_TEXT, _ANY_TEXT)
@@ -206,6 +208,14 @@ def test_any_bytes_of_an_error_answer_are_read(body: bytes) -> None:
         (b'{"message":"Too\\nmany\\u0007  requests"}', ServerError("Too many requests")),
         (b'{"detail":"nope"}', ServerError("nope")),
         (b'{"detail":[1]}', ServerError()),
+        (b'{"object":"error","message":"m","code":400}', ServerError("m", None, "400")),
+        (
+            b'{"error":"queue is full","error_type":"overloaded"}',
+            ServerError("queue is full", "overloaded"),
+        ),
+        (b'data: {"error":{"message":"no"}}\n\n', ServerError("no")),
+        (b'error: {"code":500,"message":"no"}', ServerError("no", None, "500")),
+        (b"no healthy upstream\n", ServerError("no healthy upstream")),
         (b"<html>", ServerError()),
         (b"", ServerError()),
     ],
