@@ -64,10 +64,10 @@ def grown_tokenizer(source: str, rows: int) -> str:
 def write(folder: Path, names: Iterable[str]) -> None:
     """Write the models that are named."""
     from benchmarks.synthetic import SIZES, random_weights, write_checkpoint
+    from lambda_inference.gguf.chat_template import template_from
     from lambda_inference.gguf.convert import write as write_gguf
     from lambda_inference.gguf.layout import shape_of
     from lambda_inference.gguf.vocabulary import bpe_vocabulary
-    from lambda_inference.model import template_from
 
     size = SIZES[SIZE]
     tokenizer = grown_tokenizer((_SHIPPED / "tokenizer.json").read_text("utf-8"), size.vocab)

@@ -19,7 +19,7 @@ def summarize(path: Path, *, tensors: bool = False) -> dict[str, Any]:
     """
     from lambda_inference.engine import load_engine
     from lambda_inference.errors import ModelError
-    from lambda_inference.gguf.convert import TEMPLATE_KEY
+    from lambda_inference.gguf.chat_template import TEMPLATE_KEY
     from lambda_inference.gguf.reader import read_info
 
     info = read_info(path)

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from lambda_inference.errors import ModelCorrupt, ModelNotFound
-from lambda_inference.talk.prompt import ChatTemplate
+from lambda_inference.gguf.chat_template import (
+    JINJA_KEY,
+    TEMPLATE_KEY,
+    ChatTemplate,
+    template_from,
+)
 from lambda_inference.talk.tokenizer import BpeTokenizer, Tokenizer, WorldTokenizer
 
 _log = logging.getLogger(__name__)
 _WHOLE_FILE = 64 << 20  # bytes up to which a file is hashed whole
 _SAMPLES, _SAMPLE = 256, 4096  # places, and bytes at each, hashed of a larger one
-_TEMPLATE_KEY = "friend.template"  # JSON, as in config.json
-_JINJA_KEY = "tokenizer.chat_template"  # what other programs read
 _WEIGHTS = (".gguf", ".safetensors", ".pth")
 
 
@@ -117,30 +120,6 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def template_from(values: Mapping[str, Any], source: str) -> ChatTemplate:
-    """A template from its JSON form; missing keys take the defaults.
-
-    Raises:
-        ModelCorrupt: a value has the wrong type.
-    """
-    kinds: dict[str, tuple[type, ...]] = {
-        "user": (str,),
-        "assistant": (str,),
-        "separator": (str,),
-        "end_of_text": (str, int, type(None)),
-        "system": (str, type(None)),
-        "names": (bool,),
-    }
-    known: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in kinds:
-            continue
-        if not isinstance(value, kinds[key]) or (key in ("user", "assistant") and not value):
-            raise ModelCorrupt(f"{source}: the template's {key!r} is {value!r}.")
-        known[key] = value
-    return ChatTemplate(**known)
-
-
 def _weights_in(folder: Path) -> Path:
     for suffix in _WEIGHTS:
         preferred = folder / f"model{suffix}"
@@ -206,7 +185,7 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
     from lambda_inference.gguf.reader import read_metadata
 
     kind, source = "general.architecture", "tokenizer.huggingface.json"
-    names = {kind, "general.name", _TEMPLATE_KEY, _JINJA_KEY, "tokenizer.ggml.model", source}
+    names = {kind, "general.name", TEMPLATE_KEY, JINJA_KEY, "tokenizer.ggml.model", source}
     metadata = read_metadata(path, names)
     architecture = metadata.get(kind)
     if architecture not in ("rwkv4", "rwkv7"):
@@ -234,7 +213,7 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
 
 
 def _gguf_template(path: Path, metadata: Mapping[str, object]) -> ChatTemplate:
-    ours, jinja = metadata.get(_TEMPLATE_KEY), metadata.get(_JINJA_KEY)
+    ours, jinja = metadata.get(TEMPLATE_KEY), metadata.get(JINJA_KEY)
     if ours is None and isinstance(jinja, str):
         from lambda_inference.gguf.jinja_labels import labels_of
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from finetuning.errors import CheckpointError
 from lambda_inference.errors import ModelCorrupt
-from lambda_inference.talk.prompt import ChatTemplate, PromptBuilder
+from lambda_inference.gguf.chat_template import ChatTemplate
+from lambda_inference.talk.prompt import PromptBuilder
 from lambda_inference.talk.tokenizer import BpeTokenizer, WorldTokenizer
 
 BPE_TEMPLATE = ChatTemplate(assistant="Friend:")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from finetuning.evaluation.score import Done, Spelled, by_length
 from finetuning.models.rwkv7 import CHUNK
-from finetuning.training.base import Model, model_from
+from finetuning.models.weights import Model, model_from
 from lambda_inference.engine.cpus import cpus_given
 from lambda_inference.gguf.checkpoint import open_checkpoint
 

@@ -19,7 +19,7 @@ from finetuning.models.lora import (
     merged_weights,
 )
 from finetuning.models.rwkv4 import RWKV4
-from finetuning.training.base import Model
+from finetuning.models.weights import Model
 from finetuning.training.settings import TrainSettings
 from finetuning.training.state_tuning import StateTuned, fingerprint
 

@@ -15,7 +15,8 @@ from finetuning.data.sources import for_vocabulary, held_apart, mixture_in_words
 from finetuning.data.tokenizer import train_tokenizer
 from finetuning.errors import CheckpointError, CorpusError
 from finetuning.models.rwkv7 import RWKV7, RWKV7Shape, initialize
-from finetuning.training.base import Model, open_base
+from finetuning.models.weights import Model
+from finetuning.training.base import open_base
 from finetuning.training.methods import Tuning
 from finetuning.training.run_folder import (
     CHECKPOINT,

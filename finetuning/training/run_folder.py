@@ -21,8 +21,7 @@ from typing import Any
 from finetuning.data.chat_text import ChatText, read_chat_text
 from finetuning.errors import CheckpointError
 from lambda_inference.errors import ModelCorrupt
-from lambda_inference.model import template_from
-from lambda_inference.talk.prompt import ChatTemplate
+from lambda_inference.gguf.chat_template import ChatTemplate, template_from
 
 RECORD = "run.json"
 CHECKPOINT = "checkpoint.pt"

@@ -7,7 +7,7 @@ makes it cacheable and lets concurrent requests share one set of weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lambda_inference.states.learnt import Layers
+    from lambda_inference.gguf.checkpoint import Floats
 
 EngineKind = Literal["auto", "native", "reference"]
 S = TypeVar("S", bound="State")
+Layers = Sequence[Mapping[str, "Floats"]]
+"""A learnt state's parts, layer by layer, for `Engine.state_from_layers`."""
 
 
 class State(Protocol):

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lambda_inference.engine import State
-    from lambda_inference.states.learnt import Layers
+    from lambda_inference.engine import Layers, State
 
 # Magic, generation, layers, width, head size, CRC-32 of the floats.
 _HEADER = struct.Struct("<8sIIIII")

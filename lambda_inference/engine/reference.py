@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lambda_inference.engine import State
+from lambda_inference.engine import Layers, State
 from lambda_inference.engine.cpus import cpus_given
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound, StateCorrupt
-from lambda_inference.states.learnt import Layers
 
 _MAGIC = b"RWKVREF1"
 _import_lock = threading.Lock()

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelError, ModelNotFound
+from lambda_inference.gguf.chat_template import TEMPLATE_KEY, ChatTemplate, template_from
 from lambda_inference.gguf.checkpoint import (
     Checkpoint,
     checkpoint_in,
@@ -32,8 +33,6 @@ from lambda_inference.gguf.vocabulary import (
     bpe_vocabulary,
     world_vocabulary,
 )
-from lambda_inference.model import template_from
-from lambda_inference.talk.prompt import ChatTemplate
 
 Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
 Progress = Callable[[int, int, str], None]
@@ -41,8 +40,6 @@ Progress = Callable[[int, int, str], None]
 
 Pack = Callable[[tuple[int, ...], str], npt.NDArray[Any] | None]
 
-TEMPLATE_KEY = "friend.template"
-"""JSON of the template's labels: what `tokenizer.chat_template` says, for this server."""
 
 FINGERPRINT_KEY = "friend.fingerprint"
 """Of the checkpoint's weights: tells a learnt state whether it was learnt with them."""

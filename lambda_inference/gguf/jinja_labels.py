@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from lambda_inference.talk.prompt import ChatTemplate
+from lambda_inference.gguf.chat_template import ChatTemplate
 
 _WORLD = "rwkv-world"  # what llama.cpp's converter writes in place of a template it does not have
 _BRANCH = re.compile(

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambda_inference.errors import BadRequest, RequestError
+from lambda_inference.gguf.chat_template import Role
 from lambda_inference.talk.generate import Finished, Timings, Usage
-from lambda_inference.talk.prompt import Message, Role
+from lambda_inference.talk.prompt import Message
 from lambda_inference.talk.sampling import SamplingSettings
 
 _ROLES: Mapping[str, Role] = {

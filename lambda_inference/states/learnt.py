@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +19,13 @@ import numpy as np
 from lambda_inference.errors import ModelCorrupt, ModelError, ModelNotFound, StateForeign
 
 if TYPE_CHECKING:
-    from lambda_inference.gguf.checkpoint import Floats, SafeTensors
+    from lambda_inference.engine import Layers
+    from lambda_inference.gguf.checkpoint import SafeTensors
 
 _log = logging.getLogger(__name__)
 FORMAT = "friend-initial-state-1"
 SUFFIX = ".safetensors"
 _PARTS = {"rwkv4": ("time_shift", "aa", "bb", "pp", "channel_shift"), "rwkv7": ("wkv",)}
-
-Layers = Sequence[Mapping[str, "Floats"]]
-"""A state's parts, layer by layer, for `Engine.state_from_layers`."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,12 @@ cache go on from where the last reply ended.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
+from lambda_inference.gguf.chat_template import ChatTemplate, Role
 from lambda_inference.talk.tokenizer import Tokenizer
-
-Role = Literal["system", "user", "assistant"]
-_MAX_NAME = 32  # characters of a speaker's name that go into a label
 
 
 @dataclass(frozen=True)
@@ -26,55 +22,6 @@ class Message:
     role: Role
     text: str
     name: str | None = None
-
-
-@dataclass(frozen=True)
-class ChatTemplate:
-    """How a model writes a conversation: label, space, words, separator.
-
-    The defaults are those of RWKV World and G1 models; the shipped model's own stand in its file.
-    `end_of_text` is a token's text or id. `system` None means that the model never saw system
-    messages, so they are left out. `names` means that it was trained with speakers' names as
-    labels (`Ann: hi`).
-    """
-
-    user: str = "User:"
-    assistant: str = "Assistant:"
-    separator: str = "\n\n"
-    end_of_text: str | int | None = "<|endoftext|>"
-    system: str | None = None
-    names: bool = False
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """The fixed texts, which must never be read as such inside a message."""
-        parts = (self.user, self.assistant, self.separator, self.end_of_text, self.system)
-        return frozenset(text for text in parts if isinstance(text, str) and text)
-
-    def label(self, message: Message) -> str | None:
-        """The label of a message's turn; None leaves the message out."""
-        if message.role == "assistant":
-            return self.assistant
-        if message.role == "system":
-            return self.system
-        if self.names and message.name:
-            name = re.sub(r"[\s:]+", " ", message.name).strip()[:_MAX_NAME].strip()
-            if name and name.casefold() != self.assistant.rstrip(":").casefold():
-                return f"{name}:"
-        return self.user
-
-    def words(self, text: str) -> str:
-        """A message's text as it stands in a turn.
-
-        Where a blank line ends a turn, a line break inside one could end it early, so all become
-        spaces; other templates keep single ones.
-        """
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if self.separator.strip("\n"):
-            text = text.replace(self.separator, " ")
-        elif self.separator:
-            text = re.sub(r"\s*\n\s*", " ", text)
-        return text.strip()
 
 
 @dataclass(frozen=True)
@@ -108,7 +55,8 @@ class PromptBuilder:
         spoken: list[tuple[str, str]] = []
         labels = dict.fromkeys([self.template.user])
         for message in messages:
-            label, words = self.template.label(message), self.template.words(message.text)
+            label = self.template.label(message.role, message.name)
+            words = self.template.words(message.text)
             if label is None or not words:
                 continue
             if message.role == "user":

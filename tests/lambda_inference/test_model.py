@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
+from lambda_inference.gguf.chat_template import ChatTemplate
 from lambda_inference.gguf.jinja_labels import labels_of
 from lambda_inference.model import describe, fingerprint, shipped_model
 from lambda_inference.serving.host import load_model
 from lambda_inference.settings import ModelSettings
-from lambda_inference.talk.prompt import ChatTemplate
 from tests.native.checkpoints import rwkv7, save
 
 

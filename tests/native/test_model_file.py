@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from lambda_inference.engine.native import NativeEngine
 from lambda_inference.errors import ModelCorrupt, ModelNotFound
+from lambda_inference.gguf.chat_template import TEMPLATE_KEY
 from lambda_inference.gguf.checkpoint import open_checkpoint
-from lambda_inference.gguf.convert import TEMPLATE_KEY, convert
+from lambda_inference.gguf.convert import convert
 from lambda_inference.gguf.reader import read_info, read_metadata
 from lambda_inference.gguf.vocabulary import escape, unescape, world_tokens
 from tests.native import checkpoints

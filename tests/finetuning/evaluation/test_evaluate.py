@@ -23,9 +23,10 @@ from finetuning.models.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.models.rwkv4 import initialize as initialize4
 from finetuning.models.rwkv7 import RWKV7
 from lambda_inference.errors import ModelNotFound
+from lambda_inference.gguf.chat_template import ChatTemplate
 from lambda_inference.gguf.convert import Quantization, convert
 from lambda_inference.model import describe
-from lambda_inference.talk.prompt import ChatTemplate, Message, PromptBuilder
+from lambda_inference.talk.prompt import Message, PromptBuilder
 from lambda_inference.talk.tokenizer import decode
 from tests.finetuning.conftest import TURNS, VOCABULARY
 from tests.lambda_inference.models import TEMPLATE

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_inference.gguf.chat_template import ChatTemplate
 from lambda_inference.model import describe
-from lambda_inference.talk.prompt import ChatTemplate, Message, PromptBuilder
+from lambda_inference.talk.prompt import Message, PromptBuilder
 from lambda_inference.talk.tokenizer import WorldTokenizer, decode
 
 WORDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
