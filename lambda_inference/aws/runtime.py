@@ -109,10 +109,10 @@ class Runtime:
 
     def _answer(self, invocation: Invocation) -> bool:
         """Answer one event; False if its thread hangs, so that this process cannot be used."""
-        from lambda_inference.aws.handler import is_ping
+        from lambda_inference.aws.events import is_by_url, is_ping
 
         event = parsed(invocation.event)
-        streamed = self._streaming and _by_url(event)
+        streamed = self._streaming and is_by_url(event)
         if is_ping(event):
             self._pong(invocation, event, streamed=streamed)
             return True
@@ -223,12 +223,6 @@ def _initialise(api: RuntimeApi) -> LambdaServer | None:
     _log.error("the environment cannot start: %s", message)
     (api.fail_init if stage == "init" else api.fail_restore)(kind, message)
     return None
-
-
-def _by_url(event: Mapping[str, Any]) -> bool:
-    """Whether it came through a Function URL, whose names are <id>.lambda-url.<region>.on.aws."""
-    about = event.get("requestContext")
-    return isinstance(about, dict) and ".lambda-url." in str(about.get("domainName"))
 
 
 def _stop(*_: object) -> None:
