@@ -8,10 +8,10 @@ The heart is a linear recurrence over a matrix state S [value, key] for each hea
     S_t = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T          y_t = S_t r_t
 
 `wkv7_recurrent` is that, step by step: the definition, and the form to generate text with.
-`wkv7_chunked` computes the same a chunk of 16 steps at a time with matrix products. Within a
+`wkv7_chunked` computes the same a chunk of 32 steps at a time with matrix products. Within a
 chunk, u_t = S_{t-1} a_t obeys a unit lower triangular system (the WY form known from products of
 Householder matrices; for this family: Yang et al. 2024, arXiv:2406.06484), so one small
-triangular inverse replaces 16 dependent steps, and only the state itself is carried from chunk
+triangular inverse replaces 32 dependent steps, and only the state itself is carried from chunk
 to chunk. Its gradient is written out by hand: autograd would keep every intermediate of the
 carry, and spend most of its time on tiny operations.
 
@@ -34,7 +34,7 @@ from finetuning.models.dropout import dropout, run_block
 from finetuning.models.fast_wkv7 import fast_wkv7
 
 CHUNK = 32
-"""Steps a chunk. Decay is at least exp(-0.61) a step, so 16 keep all factors within 2^14."""
+"""Steps a chunk. Decay is at least exp(-0.61) a step, so 32 keep all factors within 2^28."""
 
 _LOG_DECAY_SCALE = -math.exp(-0.5)
 
