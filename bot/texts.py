@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LISTENING = "Yes? I'm listening."
 ONLY_TEXT = "I can only read text so far, not pictures or files. What is it about?"
 SPEECHLESS = "I don't know what to say to that. Could you put it another way?"
@@ -29,10 +31,27 @@ DISTRESS = (
     "help, and people who understand this are there at any hour."
 )
 
+_CUT_OFF = "I was cut off there. Say `again`, and I'll start over."
+_CUT_OFF_AT_END = re.compile(rf"\s*{re.escape(_CUT_OFF)} \([0-9a-f]+\)\s*\Z")
 
-def model_down(error_id: str) -> str:
-    """The one sentence for a reply that could not be made."""
-    return f"I can't think just now. I've kept your message: say `again` in a minute. ({error_id})"
+
+def model_down(error_id: str, *, again: bool = True) -> str:
+    """The one sentence for a reply that could not be made; `again`: whether that may help."""
+    if again:
+        advice = "I've kept your message: say `again` in a minute."
+    else:
+        advice = "Asking again won't help: whoever runs me has to look into it."
+    return f"I can't think just now. {advice} ({error_id})"
+
+
+def unfinished(words: str, error_id: str) -> str:
+    """A reply that broke off, and the sentence that says so."""
+    return f"{words}\n\n{_CUT_OFF} ({error_id})"
+
+
+def without_unfinished(text: str) -> str:
+    """Only the words of a reply that may have broken off."""
+    return _CUT_OFF_AT_END.sub("", text)
 
 
 def forgot(messages: int) -> str:

@@ -236,7 +236,11 @@ class Friend:
                 return ""
 
     async def _take_bare(self, message: IncomingMessage) -> str:
-        """A mention without words answers what was said just before, if friend saw it."""
+        """A mention without words answers what was said just before, if friend saw it.
+
+        Not a second time: after a reply that failed, something else may have been said since that
+        friend did not see.
+        """
         if not await self._store.first_sight(message.conversation.platform, message.event_id):
             return "duplicate"
         if message.has_attachments:
@@ -248,6 +252,9 @@ class Friend:
             return "command"
         if self._queues.depth(message.conversation):
             return "duplicate"
+        if await self._store.was_promised(turns[-1].id):
+            self._say(message, texts.LISTENING)
+            return "command"
         return await self._owe(message, turns[-1].id)
 
     async def _obey(self, message: IncomingMessage, command: Command) -> str:

@@ -137,6 +137,10 @@ class Store(Protocol):
         """Promise a (further) reply to a message already stored."""
         ...
 
+    async def was_promised(self, turn_id: int) -> bool:
+        """Whether a reply to this turn was ever promised, whatever became of it."""
+        ...
+
     async def window(self, conversation: ConversationKey) -> Sequence[Turn]:
         """The turns since the last reset and from the kept window start on, by `Turn.place`.
 

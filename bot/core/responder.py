@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from uuid import uuid4
@@ -18,23 +18,30 @@ from bot.core.conversation import PendingReply, ReplyState
 from bot.core.manners import has_slur, is_distress
 from bot.core.ports import Observer, Outlet, Outlets, ReplyTimes, Store
 from bot.core.queue import Work
-from bot.core.splitting import split
+from bot.core.room import Room
+from bot.core.splitting import closed, split
 from bot.core.waking import Waker
-from bot.core.window import first_kept, to_messages
+from bot.core.window import fit, size
 from bot.errors import DeliveryFailed, StoreFailed
 from bot.settings import ReplySettings
 from inference_client import (
+    BadAnswer,
     ChatMessage,
     InferenceClient,
     InferenceError,
+    Refused,
     SamplingOptions,
+    TimedOut,
     Timings,
+    Unreachable,
 )
 
 _log = structlog.get_logger(__name__)
 
 _PAUSE_PER_CHARACTER = 1e-5
 """Seconds between two views of a growing reply, per character of it."""
+_BROKE_OFF = (Unreachable, TimedOut, BadAnswer)
+"""A reply ended so is kept as far as it came; where the server itself says that it failed, not."""
 _POST_AGAIN_AFTER = (2.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds before each further try to post what a platform would not take; the last repeats."""
 
@@ -45,6 +52,7 @@ class Responder:
 
     Attributes:
         answer_within: how long after its message a reply is still worth posting.
+        room: what was learnt of the model's context.
     """
 
     store: Store
@@ -54,6 +62,7 @@ class Responder:
     settings: ReplySettings
     observer: Observer
     answer_within: timedelta
+    room: Room = field(default_factory=Room)
 
     async def answer(self, work: Work) -> None:
         """Make and post the reply; on return it is done, failed or cancelled in the store.
@@ -80,18 +89,25 @@ class Responder:
             seed=self.settings.seed,
         )
 
-    async def prompt(self, reply: PendingReply) -> list[ChatMessage]:
-        """The conversation up to the message to answer, trimmed, as the model reads it."""
+    async def prompt(self, reply: PendingReply, most: int | None) -> list[ChatMessage]:
+        """The conversation up to the message to answer, trimmed, as the model reads it.
+
+        Args:
+            reply: whose message is the last.
+            most: the `size` that the model is known to read, if it is.
+        """
         turns = await self.store.window(reply.conversation)
         turns = [turn for turn in turns if turn.place <= (reply.turn_id, 0)]
-        first = first_kept(turns, self.settings.window_characters)
+        first, messages = fit(
+            turns,
+            persona=self.settings.persona,
+            window_characters=self.settings.window_characters,
+            message_characters=self.settings.message_characters,
+            most=most,
+        )
         if first:
             await self.store.move_window(reply.conversation, turns[first].id)
-        return to_messages(
-            turns[first:],
-            persona=self.settings.persona,
-            message_characters=self.settings.message_characters,
-        )
+        return messages
 
 
 class _Attempt:
@@ -148,15 +164,38 @@ class _Attempt:
 
     async def _words_to_post(self) -> tuple[str, bool]:
         """What to say, and whether it is friend's own sentence rather than the model's."""
-        messages = await self._owner.prompt(self._reply)
+        conversation = self._reply.conversation
+        most = self._owner.room.characters(conversation)
+        messages = await self._owner.prompt(self._reply, most)
         asked = takewhile(lambda message: message.role == "user", reversed(messages))
         if any(is_distress(message.content) for message in asked):
             return texts.DISTRESS, True
         try:
-            text = await self._infer(messages)
+            text = await self._infer_what_fits(messages)
         except InferenceError as error:
-            return texts.model_down(self._log_failure(error)), True
+            error_id = self._log_failure(error)
+            said = clean_reply(error.text_so_far) if isinstance(error, _BROKE_OFF) else ""
+            if said and not has_slur(said):
+                return texts.unfinished(closed(said), error_id), False
+            return texts.model_down(error_id, again=error.retryable), True
         return text or texts.SPEECHLESS, not text
+
+    async def _infer_what_fits(self, messages: Sequence[ChatMessage]) -> str:
+        """The model's words; a prompt that is too long for it is shortened, as often as need be."""
+        owner, conversation = self._owner, self._reply.conversation
+        while True:
+            characters = size(messages)
+            try:
+                return await self._infer(messages)
+            except Refused as error:
+                if not error.too_long:
+                    raise
+                shorter = await owner.prompt(self._reply, characters - 1)
+                if size(shorter) >= characters:
+                    raise
+                _log.info("prompt.too_long", characters=characters, error=str(error))
+                owner.room.refused(conversation, characters)
+                messages = shorter
 
     async def _infer(self, messages: Sequence[ChatMessage]) -> str:
         """The model's words, shown as they come; once more if there were none fit to say."""
@@ -165,14 +204,18 @@ class _Attempt:
         for _ in range(2):
             text = ""
             owner.waker.used()
-            async with owner.model.stream(messages, owner.options()) as stream:
+            asker = str(self._reply.conversation)
+            async with owner.model.stream(messages, owner.options(), asker=asker) as stream:
                 async for piece in stream:
                     text += piece
                     if self._first_word is None and text.strip():
                         self._first_word = self._elapsed()
                     await self._show(text)
-                self._timings = stream.final.timings
+                final = stream.final
             owner.waker.used()
+            self._timings = final.timings
+            tokens = final.usage.prompt_tokens
+            owner.room.accepted(self._reply.conversation, size(messages), tokens)
             text = clean_reply(text)
             if text and not has_slur(text):
                 return text

@@ -49,6 +49,17 @@ def split(text: str, limit: int, measure: Callable[[str], int] = len) -> list[st
     return parts
 
 
+def closed(text: str) -> str:
+    """The text, with a code block that is still open at its end closed."""
+    opening = ""
+    for match in _FENCE.finditer(text):
+        if not opening:
+            opening = match.group(1)
+        elif match.group(1)[0] == opening[0] and not match.group(2).strip():
+            opening = ""
+    return f"{text}\n{opening}" if opening else text
+
+
 def _cut(text: str, limit: int, measure: Callable[[str], int]) -> tuple[int, int, str]:
     """Where to cut: (end of the part, characters of white space to skip, open fence or "")."""
     room = _longest_prefix(text, limit, measure)

@@ -149,6 +149,12 @@ class SqlStore:
         return reply
 
     @_reads
+    async def was_promised(self, connection: AsyncConnection, turn_id: int) -> bool:
+        """Whether a reply to this turn was ever promised, whatever became of it."""
+        promised = exists().where(replies.c.turn_id == turn_id)
+        return bool(await connection.scalar(select(promised)))
+
+    @_reads
     async def window(
         self, connection: AsyncConnection, conversation: ConversationKey
     ) -> Sequence[Turn]:

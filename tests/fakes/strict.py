@@ -57,39 +57,39 @@ def known_fields(*names: str) -> Rule:
     return rule
 
 
-def openai_length(characters: int) -> Rule:
+def openai_length(limit: int) -> Rule:
     """OpenAI's refusal of a long prompt; a character is a token."""
 
     def rule(body: Body) -> web.Response | None:
-        long = _length(body)
-        words = f"This model's maximum context length is {characters} tokens. However, your "
+        long = characters(body["messages"])
+        words = f"This model's maximum context length is {limit} tokens. However, your "
         words += f"messages resulted in {long} tokens. Please reduce the length of the messages."
         error = {"message": words, "param": "messages", "code": "context_length_exceeded"}
-        return _refuse(400, error) if long > characters else None
+        return _refuse(400, error) if long > limit else None
 
     return rule
 
 
-def llama_cpp_length(characters: int) -> Rule:
+def llama_cpp_length(limit: int) -> Rule:
     """llama.cpp's."""
 
     def rule(body: Body) -> web.Response | None:
-        long = _length(body)
-        words = f"request ({long} tokens) exceeds the available context size ({characters} tokens)"
+        long = characters(body["messages"])
+        words = f"request ({long} tokens) exceeds the available context size ({limit} tokens)"
         error = {"code": 400, "message": words, "type": "exceed_context_size_error"}
-        return _refuse(400, error) if long > characters else None
+        return _refuse(400, error) if long > limit else None
 
     return rule
 
 
-def own_length(characters: int) -> Rule:
+def own_length(limit: int) -> Rule:
     """Our own server's; a Chinese character is three tokens, any other one."""
 
     def rule(body: Body) -> web.Response | None:
         long = tokens(body["messages"])
-        words = f"The messages are {long} tokens long; {characters} are read."
+        words = f"The messages are {long} tokens long; {limit} are read."
         error = {"message": words, "param": "messages", "code": "context_length_exceeded"}
-        return _refuse(413, error) if long > characters else None
+        return _refuse(413, error) if long > limit else None
 
     return rule
 
@@ -99,8 +99,9 @@ def tokens(messages: list[dict[str, Any]]) -> int:
     return sum(len(turn["content"].encode()) for turn in messages)
 
 
-def _length(body: Body) -> int:
-    return sum(len(turn["content"]) for turn in body["messages"])
+def characters(messages: list[dict[str, Any]]) -> int:
+    """As many as characters."""
+    return sum(len(turn["content"]) for turn in messages)
 
 
 def _refuse(status: int, error: dict[str, Any]) -> web.Response:

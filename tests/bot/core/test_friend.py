@@ -208,6 +208,21 @@ async def test_a_bare_mention_answers_what_was_said_before(on_stage: Scene) -> N
     assert on_stage.stage.texts()[1:] == [texts.LISTENING]
 
 
+async def test_a_bare_mention_after_a_failure_does_not_answer_the_older_question(
+    on_stage: Scene,
+) -> None:
+    on_stage.model.faults.status(500, times=2)
+    await on_stage.say("what is 2 + 2?")
+    await on_stage.quiet()
+    await on_stage.say("", by=BOB)
+    await on_stage.quiet()
+    assert on_stage.stage.texts()[1:] == [texts.LISTENING]
+    await on_stage.say("lovely weather", by=BOB, mention=False)
+    await on_stage.say("", by=BOB)
+    await on_stage.quiet()
+    assert on_stage.stage.texts()[2:] == ["I heard: lovely weather"]
+
+
 async def test_a_picture_alone_is_answered_once(on_stage: Scene) -> None:
     for _ in range(2):
         await on_stage.say("", number=5, has_attachments=True)

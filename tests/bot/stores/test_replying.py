@@ -47,6 +47,15 @@ async def test_an_apology_stays_out_of_the_history(chat: Chat, clock: Clock) -> 
     assert await chat.store.unfinished("discord", not_before=clock.now) == []
 
 
+async def test_what_was_promised_is_known_whatever_became_of_it(chat: Chat) -> None:
+    overheard = await chat.hear("nobody asked")
+    asked = await chat.hear("hi", owed="key1")
+    assert await chat.store.was_promised(asked.turn_id)
+    await chat.store.close_reply("key1", ReplyState.FAILED)
+    assert await chat.store.was_promised(asked.turn_id)
+    assert not await chat.store.was_promised(overheard.turn_id)
+
+
 async def test_a_reply_stands_after_what_it_answers(chat: Chat) -> None:
     await chat.hear("one", owed="key1")
     await chat.hear("two", owed="key2")

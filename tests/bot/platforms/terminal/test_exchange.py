@@ -95,7 +95,7 @@ async def test_a_model_that_is_down_is_a_failure_and_the_message_counts(
     async with sit_down() as desk:
         answer = await desk.exchange.ask("are you there?")
         assert answer.failed
-        assert answer.text.startswith(texts.model_down("").split("(", maxsplit=1)[0])
+        assert answer.text.startswith(texts.model_down("", again=False).split("(", maxsplit=1)[0])
         assert await desk.turns() == [("user", "are you there?")]
         assert not (await desk.exchange.ask("again")).failed
         assert (await desk.turns())[-1] == ("assistant", "I heard: are you there?")
