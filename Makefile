@@ -33,8 +33,8 @@ lint: $(VENV)/.ready-dev ## Style, types, import borders, dependencies
 	$(BIN)/deptry .
 
 check-native: $(VENV)/.ready-dev ## The engine under sanitizers, and its ARM kernels under qemu
-	PYTHON=$(BIN)/python tests/native/run_sanitizers.sh build/sanitizers
-	tests/native/run_qemu.sh build/qemu
+	PYTHON=$(BIN)/python tests/lambda_inference/native/run_sanitizers.sh build/sanitizers
+	tests/lambda_inference/native/run_qemu.sh build/qemu
 
 image: ## Build the images bot and lambda; IMAGES, BASE_IMAGE, MODEL_FILE, PLATFORM choose
 	@$(PYTHON) -m deploy.image $(IMAGES) $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) \

@@ -1,7 +1,7 @@
 // The arithmetic of the engine, one table of functions per instruction set.
 //
 // Every table computes the same thing; kernels_scalar.cpp is the reading copy
-// and the oracle that tests/native/kernel_test.cpp compares the others with.
+// and the oracle that tests/lambda_inference/native/kernel_test.cpp compares the others with.
 #pragma once
 
 #include <cstddef>

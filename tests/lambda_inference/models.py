@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.native.checkpoints import rwkv7, save
+from tests.lambda_inference.checkpoints import rwkv7, save
 
 TEMPLATE = {
     "user": "User:",

@@ -15,7 +15,7 @@ from lambda_inference.gguf.jinja_labels import labels_of
 from lambda_inference.model import describe, fingerprint, shipped_model
 from lambda_inference.serving.host import load_model
 from lambda_inference.settings import ModelSettings
-from tests.native.checkpoints import rwkv7, save
+from tests.lambda_inference.checkpoints import rwkv7, save
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from finetuning.models.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.models.rwkv7 import CHUNK, RWKV7, RWKV7Shape
 from finetuning.training.checkpoint import load_checkpoint
 from finetuning.training.export import export_pth
-from tests.native.checkpoints import rwkv4 as random_checkpoint
+from tests.lambda_inference.checkpoints import rwkv4 as random_checkpoint
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits
 

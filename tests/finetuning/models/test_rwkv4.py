@@ -24,7 +24,7 @@ from finetuning.models.rwkv4 import (
     wkv4_scan,
 )
 from finetuning.training.export import export_pth
-from tests.native.checkpoints import rwkv4 as random_checkpoint
+from tests.lambda_inference.checkpoints import rwkv4 as random_checkpoint
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits
 

@@ -17,7 +17,7 @@ from finetuning.training.methods import Tuning
 from finetuning.training.settings import TrainSettings
 from finetuning.training.train import train
 from lambda_inference.engine import load_engine
-from tests.native import checkpoints
+from tests.lambda_inference import checkpoints
 
 ROWS = 257
 

@@ -18,7 +18,7 @@ from finetuning.data.tokenizer import train_tokenizer
 from friend import finetune_commands
 from friend.cli import app
 from tests.finetuning import smoke
-from tests.native import checkpoints
+from tests.lambda_inference import checkpoints
 
 WIDTH, ROWS = 64, 320
 

@@ -15,7 +15,7 @@ from finetuning.models.rwkv4 import RWKV4, RWKV4Shape
 from finetuning.models.rwkv7 import CHUNK, RWKV7, RWKV7Shape
 from finetuning.training.export import export_pth
 from finetuning.training.state_tuning import FAINT, StateTuned, fingerprint, load_state, save_state
-from tests.native.checkpoints import rwkv4, rwkv7
+from tests.lambda_inference.checkpoints import rwkv4, rwkv7
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits
 

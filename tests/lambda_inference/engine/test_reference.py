@@ -9,7 +9,7 @@ import pytest
 
 from lambda_inference.engine import Engine, load_engine
 from lambda_inference.errors import ModelCorrupt, ModelNotFound, StateCorrupt
-from tests.native.checkpoints import rwkv4, rwkv7, save
+from tests.lambda_inference.checkpoints import rwkv4, rwkv7, save
 
 pytestmark = [pytest.mark.reference, pytest.mark.slow]
 pytest.importorskip("torch")

@@ -32,9 +32,9 @@ from lambda_inference.serving.service import HttpRequest, Service
 from lambda_inference.settings import ModelSettings, ServerSettings
 from lambda_inference.states.learnt import LearntState, identity_of, open_states
 from lambda_inference.talk.prompt import Message, PromptBuilder
+from tests.lambda_inference.checkpoints import rwkv4, rwkv7, save
 from tests.lambda_inference.conftest import RunningServer, running
 from tests.lambda_inference.models import write_folder
-from tests.native.checkpoints import rwkv4, rwkv7, save
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits
 

@@ -190,7 +190,7 @@ def test_threads_do_not_change_a_bit(name: str, quantization: str, model_file: M
 def test_threads_share_the_work_of_single_tokens(tmp_path: Path) -> None:
     """A model large enough for one token to be worth several threads."""
     from lambda_inference.gguf.convert import convert
-    from tests.native import checkpoints
+    from tests.lambda_inference import checkpoints
 
     weights = checkpoints.rwkv7(layers=2, width=512, vocab=600)
     checkpoints.save_tokenizer(tmp_path, 600)
@@ -312,7 +312,7 @@ sys.exit(os.waitstatus_to_exitcode(status) or int(not (again == wanted).all()))
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(model_file("rwkv7", "Q8_0"))],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
         timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0
@@ -331,7 +331,7 @@ print(" ".join(m for m in ("torch", "gguf", "safetensors", "rwkv") if m in sys.m
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(model_file("rwkv7"))],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == ""

@@ -22,7 +22,7 @@ from lambda_inference.gguf.checkpoint import open_checkpoint
 from lambda_inference.gguf.convert import convert
 from lambda_inference.gguf.reader import read_info, read_metadata
 from lambda_inference.gguf.vocabulary import escape, unescape, world_tokens
-from tests.native import checkpoints
+from tests.lambda_inference import checkpoints
 
 ModelFile = Callable[..., Path]
 

@@ -3,7 +3,7 @@
 # without the dot-product instructions and once on one with them.
 # Needs Debian's g++-aarch64-linux-gnu and qemu-user.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")/../../.." && pwd)
 build=${1:-$(mktemp -d)}
 for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
   command -v "$tool" >/dev/null || {

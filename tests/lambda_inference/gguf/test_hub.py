@@ -15,10 +15,10 @@ from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelError,
 from lambda_inference.gguf.convert import convert
 from lambda_inference.gguf.hub import pull
 from lambda_inference.gguf.reader import read_metadata
-from tests.native import checkpoints
-from tests.native.hub_server import Hub, hub_serving
+from tests.lambda_inference import checkpoints
+from tests.lambda_inference.gguf.hub_server import Hub, hub_serving
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPO = "someone/tiny"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native import checkpoints
+from tests.lambda_inference import checkpoints
 
 if _module := os.environ.get("FRIEND_NATIVE_MODULE"):
     _spec = importlib.util.spec_from_file_location("lambda_inference._native", _module)

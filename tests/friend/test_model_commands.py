@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from friend.cli import main
-from tests.native import checkpoints
+from tests.lambda_inference import checkpoints
 
 Run = Callable[..., tuple[int, str, str]]
 

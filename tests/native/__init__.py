@@ -1,1 +1,0 @@
-"""The native engine and its model file."""
