@@ -57,6 +57,16 @@ class Engine(Protocol):
         `state` None means a new one. The given state is left as it was.
         """
 
+    def forward_batch(
+        self, tokens: Sequence[Sequence[int]], states: Sequence[State | None]
+    ) -> tuple[npt.NDArray[np.float32], list[State]]:
+        """Logits [sequences, vocab_size] and new states of several sequences at once.
+
+        Each is `tokens` (at least one; a reply's next one, or a piece of a prompt) after its state.
+        A row and a state are those that `forward` gives for the sequence alone, to the bit for the
+        native engine, which reads the weights once for all of them. States may be shared.
+        """
+
     def state_from_bytes(self, data: bytes) -> State:
         """Read `State.to_bytes` back.
 

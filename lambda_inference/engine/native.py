@@ -123,6 +123,17 @@ class NativeEngine:
         """
         return self._run(tokens, state, each=True)
 
+    def forward_batch(
+        self, tokens: Sequence[Sequence[int]], states: Sequence[State | None]
+    ) -> tuple[npt.NDArray[np.float32], list[State]]:
+        """See `Engine.forward_batch`. Raises as `forward` does, before any token is read."""
+        inner = [_inner(state) for state in states]
+        try:
+            logits, after = self._open().forward_batch([list(one) for one in tokens], inner)
+        except _native.ModelFileError as error:
+            raise ModelCorrupt(str(error)) from error
+        return logits, [NativeState(state, self._shape) for state in after]
+
     def state_from_bytes(self, data: bytes) -> State:
         """See `Engine.state_from_bytes`."""
         if len(data) < _HEADER.size:
@@ -162,9 +173,7 @@ class NativeEngine:
     def _run(
         self, tokens: Sequence[int], state: State | None, *, each: bool
     ) -> tuple[npt.NDArray[np.float32], State]:
-        if state is not None and not isinstance(state, NativeState):
-            raise ValueError("The state belongs to another engine.")
-        inner = None if state is None else state.inner
+        inner = _inner(state)
         try:
             logits, after = self._open().forward(list(tokens), inner, each=each)
         except _native.ModelFileError as error:
@@ -175,3 +184,11 @@ class NativeEngine:
         if self._session is None:
             raise ValueError("The engine is closed.")
         return self._session
+
+
+def _inner(state: State | None) -> _native.State | None:
+    if state is None:
+        return None
+    if not isinstance(state, NativeState):
+        raise ValueError("The state belongs to another engine.")
+    return state.inner

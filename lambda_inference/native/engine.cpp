@@ -18,7 +18,6 @@ namespace {
 
 constexpr int64_t kUnitBytes = 272 * 1024;  // of weights claimed at once when decoding
 constexpr int64_t kSegment = 1024;          // elements of a row claimed at once
-constexpr int64_t kGemmFrom = 2;            // fewer tokens go row by row
 constexpr int kStepsPerLayer = 20;
 // Weights times tokens that one thread does faster than several can agree on.
 constexpr int64_t kAloneBytes = 16 * 1024 * 1024;
@@ -67,13 +66,59 @@ struct Engine::Worker {
     int threads;
     int step;
     void* scratch;
-    // The same for every worker of a chunk.
+};
+
+// A sequence's share of a chunk: rows [first, first + count) of the activations.
+struct Engine::Part {
     const int32_t* tokens;
+    int64_t first;
     int64_t count;
+    int64_t wanted;  // logits of this many tokens, the part's last ones
     const float* before;
     float* after;
-    float* logits;   // [wanted, vocab]
-    int64_t wanted;  // logits of this many tokens, the chunk's last ones
+};
+
+// What one pass over the weights computes.
+struct Engine::Chunk {
+    Part parts[kMaxTokens];
+    int64_t count;               // of parts
+    int64_t rows;                // of activations, a token each
+    int64_t wanted;              // rows of logits
+    float* logits;               // [wanted, vocab], in the order of the parts
+    int64_t skipped;             // rows at the front that the last layer need not finish
+    int part_of[kMaxTokens];     // by row
+    int64_t row_of[kMaxTokens];  // of the activations, by row of the logits
+
+    void clear(float* to) {
+        count = rows = wanted = 0;
+        logits = to;
+    }
+
+    void add(const Part& part) {
+        parts[count++] = part;
+        rows += part.count;
+        wanted += part.wanted;
+    }
+
+    // Lays the parts out. The one that has most tokens whose logits nobody asked
+    // for comes first, so that those are a range that the last layer can leave
+    // out: all but the last token, for the sake of the state.
+    void arrange() {
+        const auto spare = [](const Part& p) { return p.count - std::max<int64_t>(1, p.wanted); };
+        Part* const front = std::max_element(
+            parts, parts + count,
+            [&](const Part& a, const Part& b) { return spare(a) < spare(b); });
+        skipped = spare(*front);
+        int64_t row = front->count, out = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            Part& part = parts[i];
+            part.first = &part == front ? 0 : row;
+            if (&part != front) row += part.count;
+            std::fill_n(part_of + part.first, part.count, static_cast<int>(i));
+            for (int64_t t = part.count - part.wanted; t < part.count; ++t)
+                row_of[out++] = part.first + t;
+        }
+    }
 };
 
 struct Engine::Product {
@@ -101,6 +146,7 @@ struct Engine::Shared {
         for (auto& rows : low) rows.resize(kMaxTokens, m.lora_rank);
     }
 
+    Chunk chunk;
     std::vector<Counter> counters;
     std::vector<Buffer<char>> scratch;
     ActivationRows mixed[6], out, hidden;
@@ -142,21 +188,40 @@ void Engine::start() {
     owner_.store(getpid(), std::memory_order_release);
 }
 
-void Engine::forward(const int32_t* tokens, int64_t n, const float* before, float* after,
-                     float* logits, bool each) {
+void Engine::forward(const Sequence& sequence, float* logits, bool each) {
+    run(&sequence, 1, logits, each);
+}
+
+void Engine::forward_batch(const Sequence* sequences, int64_t count, float* logits) {
+    run(sequences, count, logits, false);
+}
+
+// Fills chunk after chunk with the sequences in their order, so that the logits
+// of a chunk are consecutive rows; a long sequence goes on in the next chunk.
+void Engine::run(const Sequence* sequences, int64_t count, float* logits, bool each) {
     model_.file().check_length();
     start();
-    for (int64_t at = 0; at < n;) {
-        const int64_t count = std::min<int64_t>(kMaxTokens, n - at);
+    for (int64_t at = 0, done = 0; at < count;) {
         turn_->enter();
+        Chunk& chunk = shared_->chunk;
+        chunk.clear(logits);
+        while (at < count && chunk.rows < kMaxTokens) {
+            const Sequence& one = sequences[at];
+            const int64_t taken = std::min(kMaxTokens - chunk.rows, one.count - done);
+            const bool last = done + taken == one.count;
+            chunk.add({one.tokens + done, 0, taken, each ? taken : last ? 1 : 0,
+                       done == 0 ? one.before : one.after, one.after});
+            done = last ? 0 : done + taken;
+            at += last ? 1 : 0;
+        }
+        chunk.arrange();
+        logits += chunk.wanted * model_.vocab;
         for (auto& counter : shared_->counters) counter.next.store(0, std::memory_order_relaxed);
-        const bool alone = threads_ == 1 || model_.bytes_per_token * count < kAloneBytes;
-        const int64_t wanted = each ? count : at + count == n ? 1 : 0;
-        float* const rows = each ? logits + at * model_.vocab : logits;
+        const bool alone =
+            threads_ == 1 || model_.bytes_per_token * chunk.rows < kAloneBytes;
         const auto job = [&, this](int index) {
             Worker worker{index, alone ? 1 : threads_, 0,
-                          shared_->scratch[static_cast<size_t>(index)].data(), tokens + at, count,
-                          before, after, rows, wanted};
+                          shared_->scratch[static_cast<size_t>(index)].data()};
             run_chunk(worker);
         };
         if (alone)
@@ -164,8 +229,6 @@ void Engine::forward(const int32_t* tokens, int64_t n, const float* before, floa
         else
             pool_->run(job);
         turn_->leave();
-        before = after;
-        at += count;
     }
 }
 
@@ -192,12 +255,12 @@ void Engine::units(Worker& w, int64_t count, F f) {
 // Rows [t0, t1) of y = x W^T for several matrices at once.
 void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0, int64_t t1) {
     const int64_t tokens = t1 - t0;
-    const bool tiles = tokens >= kGemmFrom;
     int64_t rows_of[8], first[9] = {0};
     for (int i = 0; i < count; ++i) {
         const Matrix& m = *products[i].matrix;
         // A quarter of a thread's part, within what suits the kernel, in equal units.
         const int64_t quarter = m.rows / (w.threads * 4);
+        const bool tiles = tokens >= kernels_.gemm_from[m.slot];
         const int64_t most = std::max(
             kTileRows, std::min(quarter, tiles ? kGemmRows : kUnitBytes / m.stride));
         const int64_t units = (m.rows + most - 1) / most;
@@ -215,54 +278,74 @@ void Engine::multiply(Worker& w, const Product* products, int count, int64_t t0,
         const int64_t rows = std::min(rows_of[at], m.rows - row);
         const uint8_t* weights = m.data + row * m.stride;
         float* y = p.y + t0 * p.ldy + row;
-        if (tiles) {
-            kernels_.gemm[m.slot](weights, rows, p.x->from(t0), tokens, y, p.ldy, w.scratch);
-            return;
-        }
-        kernels_.matvec[m.slot](weights, rows, p.x->from(t0), y);
+        const Activations x = p.x->from(t0);
+        if (tokens == 1)
+            kernels_.matvec[m.slot](weights, rows, x, y);
+        else if (tokens < kernels_.gemm_from[m.slot])
+            kernels_.columns[m.slot](weights, rows, x, tokens, y, p.ldy);
+        else
+            kernels_.gemm[m.slot](weights, rows, x, tokens, y, p.ldy, w.scratch);
     });
 }
 
 void Engine::embed(Worker& w) {
     const int64_t n = model_.width;
-    units(w, w.count, [&](int64_t t) {
+    const Chunk& chunk = shared_->chunk;
+    units(w, chunk.rows, [&](int64_t t) {
         const Matrix& e = model_.embedding;
+        const Part& part = chunk.parts[chunk.part_of[t]];
         float* row = shared_->normed.data() + t * n;
-        kernels_.dequantize[e.slot](e.data + w.tokens[t] * e.stride, n, row);
+        kernels_.dequantize[e.slot](e.data + part.tokens[t - part.first] * e.stride, n, row);
         kernels_.layer_norm(row, model_.norm_in.weight, model_.norm_in.bias, n, model_.epsilon,
                             shared_->x.data() + t * n);
     });
     barrier(w);
 }
 
-void Engine::norm_rows(Worker& w, const Norm& norm, int64_t t0, int64_t t1) {
+void Engine::norm_rows(Worker& w, const Norm& norm) {
     const int64_t n = model_.width;
-    units(w, t1 - t0, [&](int64_t i) {
-        const int64_t at = (t0 + i) * n;
-        kernels_.layer_norm(shared_->x.data() + at, norm.weight, norm.bias, n, model_.epsilon,
-                            shared_->normed.data() + at);
+    units(w, shared_->chunk.rows, [&](int64_t t) {
+        kernels_.layer_norm(shared_->x.data() + t * n, norm.weight, norm.bias, n, model_.epsilon,
+                            shared_->normed.data() + t * n);
     });
     barrier(w);
 }
 
-// mixed[m] = normed, leaning towards the token before by mixes[m].
+// mixed[m] = normed, leaning towards the token before by mixes[m]. Where a part
+// begins, that is the shift at `state` in the state.
 void Engine::mix_rows(Worker& w, const float* const* mixes, int count, const bool* quantize,
-                      const float* before, int64_t t0, int64_t t1) {
+                      int64_t state, int64_t t0) {
     const int64_t n = model_.width;
-    units(w, (t1 - t0) * count, [&](int64_t unit) {
+    const Chunk& chunk = shared_->chunk;
+    units(w, (chunk.rows - t0) * count, [&](int64_t unit) {
         const int64_t t = t0 + unit / count;
         const int64_t m = unit % count;
+        const Part& part = chunk.parts[chunk.part_of[t]];
         const float* now = shared_->normed.data() + t * n;
         auto& rows = shared_->mixed[m];
-        kernels_.lerp(now, t == 0 ? before : now - n, mixes[m], n, rows.row(t));
+        kernels_.lerp(now, t == part.first ? part.before + state : now - n, mixes[m], n,
+                      rows.row(t));
         if (quantize[m]) rows.quantize(kernels_, t, 0, n);
     });
     barrier(w);
 }
 
-void Engine::quantize_output(Worker& w, const Layer& layer, int64_t t0, int64_t t1) {
+// Each part's last token is the shift of its next one.
+void Engine::keep_shift(Worker& w, int64_t state) {
+    if (w.index != 0) return;
+    const int64_t n = model_.width;
+    const Chunk& chunk = shared_->chunk;
+    for (int64_t i = 0; i < chunk.count; ++i) {
+        const Part& part = chunk.parts[i];
+        std::memcpy(part.after + state,
+                    shared_->normed.data() + (part.first + part.count - 1) * n,
+                    static_cast<size_t>(n) * 4);
+    }
+}
+
+void Engine::quantize_output(Worker& w, const Layer& layer, int64_t t0) {
     if (!layer.output.quantized()) return;
-    units(w, t1 - t0, [&](int64_t i) {
+    units(w, shared_->chunk.rows - t0, [&](int64_t i) {
         shared_->out.quantize(kernels_, t0 + i, 0, model_.width);
     });
     barrier(w);
@@ -270,49 +353,52 @@ void Engine::quantize_output(Worker& w, const Layer& layer, int64_t t0, int64_t 
 
 // State of a layer: shift of the time mixing, shift of the channel mixing, aa,
 // bb, pp; width floats each.
-void Engine::time_mix4(Worker& w, const Layer& layer, const float* before, float* after,
-                       int64_t t0) {
+void Engine::time_mix4(Worker& w, const Layer& layer, int64_t state, int64_t t0) {
     auto& s = *shared_;
+    const Chunk& chunk = s.chunk;
     const int64_t n = model_.width;
-    norm_rows(w, layer.norm1, 0, w.count);
+    norm_rows(w, layer.norm1);
     const bool quantize[] = {layer.key.quantized(), layer.value.quantized(),
                              layer.receptance.quantized()};
-    mix_rows(w, layer.mix, 3, quantize, before, 0, w.count);
-    if (w.index == 0)
-        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+    mix_rows(w, layer.mix, 3, quantize, state, 0);
+    keep_shift(w, state);
     const Product in[] = {{&layer.key, &s.mixed[0], s.k.data(), n},
                           {&layer.value, &s.mixed[1], s.v.data(), n},
                           {&layer.receptance, &s.mixed[2], s.r.data(), n}};
-    multiply(w, in, 3, 0, w.count);
+    multiply(w, in, 3, 0, chunk.rows);
     barrier(w);
-    const Wkv4 wkv{s.k.data(), s.v.data(), s.r.data(), s.out.row(0), layer.decay, layer.first,
-                   before + 2 * n, before + 3 * n, before + 4 * n,
-                   after + 2 * n, after + 3 * n, after + 4 * n, n, w.count};
     constexpr int64_t kChannels = 128;
-    units(w, (n + kChannels - 1) / kChannels, [&](int64_t i) {
-        kernels_.wkv4(wkv, i * kChannels, std::min(n, (i + 1) * kChannels));
+    const int64_t blocks = (n + kChannels - 1) / kChannels;
+    units(w, chunk.count * blocks, [&](int64_t unit) {
+        const Part& part = chunk.parts[unit / blocks];
+        const int64_t at = part.first * n, c = unit % blocks * kChannels;
+        const float* before = part.before + state + 2 * n;
+        float* after = part.after + state + 2 * n;
+        const Wkv4 wkv{s.k.data() + at, s.v.data() + at, s.r.data() + at, s.out.row(part.first),
+                       layer.decay, layer.first, before, before + n, before + 2 * n,
+                       after, after + n, after + 2 * n, n, part.count};
+        kernels_.wkv4(wkv, c, std::min(n, c + kChannels));
     });
     barrier(w);
-    quantize_output(w, layer, t0, w.count);
+    quantize_output(w, layer, t0);
     const Product out[] = {{&layer.output, &s.out, s.delta.data(), n}};
-    multiply(w, out, 1, t0, w.count);
+    multiply(w, out, 1, t0, chunk.rows);
     barrier(w);
 }
 
 // State of a layer: shift of the time mixing, shift of the channel mixing,
 // width floats each; then a [key, value] matrix a head.
-void Engine::time_mix7(Worker& w, const Layer& layer, bool first, const float* before,
-                       float* after, int64_t t0) {
+void Engine::time_mix7(Worker& w, const Layer& layer, bool first, int64_t state, int64_t t0) {
     auto& s = *shared_;
+    const Chunk& chunk = s.chunk;
     const int64_t n = model_.width;
-    norm_rows(w, layer.norm1, 0, w.count);
+    norm_rows(w, layer.norm1);
     const bool quantize[] = {layer.receptance.quantized(), layer.w1.quantized(),
                              layer.key.quantized(), layer.value.quantized() ||
                              (!first && layer.v1.quantized()),
                              layer.a1.quantized(), layer.g1.quantized()};
-    mix_rows(w, layer.mix, 6, quantize, before, 0, w.count);
-    if (w.index == 0)
-        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+    mix_rows(w, layer.mix, 6, quantize, state, 0);
+    keep_shift(w, state);
 
     float* v = first ? s.v_first.data() : s.v.data();
     const int ranks = first ? 3 : 4;
@@ -328,10 +414,10 @@ void Engine::time_mix7(Worker& w, const Layer& layer, bool first, const float* b
         for (int i = 0; i < ranks; ++i) low[i].k = down[i]->rows;
     for (int i = 0; i < ranks; ++i)
         in[3 + i] = {down[i], &s.mixed[source[i]], low[i].f.data(), down[i]->rows};
-    multiply(w, in, 3 + ranks, 0, w.count);
+    multiply(w, in, 3 + ranks, 0, chunk.rows);
     barrier(w);
 
-    units(w, w.count * ranks, [&](int64_t unit) {
+    units(w, chunk.rows * ranks, [&](int64_t unit) {
         const int64_t t = unit / ranks;
         const int64_t i = unit % ranks;
         float* row = low[i].row(t);
@@ -342,41 +428,47 @@ void Engine::time_mix7(Worker& w, const Layer& layer, bool first, const float* b
     barrier(w);
     Product lift[4];
     for (int i = 0; i < ranks; ++i) lift[i] = {up[i], &low[i], lifted[i], n};
-    multiply(w, lift, ranks, 0, w.count);
+    multiply(w, lift, ranks, 0, chunk.rows);
     barrier(w);
 
-    const Wkv7 wkv{s.r.data(), s.w.data(), s.k.data(), v, s.a.data(),
-                   first ? nullptr : s.v_mix.data(), first ? nullptr : s.v_first.data(),
-                   s.g.data(), s.out.row(0), layer.w0, layer.a0, layer.v0, layer.k_k, layer.k_a,
-                   layer.r_k, layer.head_norm.weight, layer.head_norm.bias,
-                   before + 2 * n, after + 2 * n, n, w.count, model_.head_size};
-    units(w, n / model_.head_size, [&](int64_t h) { kernels_.wkv7(wkv, h); });
+    const int64_t heads = n / model_.head_size;
+    units(w, chunk.count * heads, [&](int64_t unit) {
+        const Part& part = chunk.parts[unit / heads];
+        const int64_t at = part.first * n;
+        const Wkv7 wkv{s.r.data() + at, s.w.data() + at, s.k.data() + at, v + at, s.a.data() + at,
+                       first ? nullptr : s.v_mix.data() + at,
+                       first ? nullptr : s.v_first.data() + at,
+                       s.g.data() + at, s.out.row(part.first), layer.w0, layer.a0, layer.v0,
+                       layer.k_k, layer.k_a, layer.r_k, layer.head_norm.weight,
+                       layer.head_norm.bias, part.before + state + 2 * n,
+                       part.after + state + 2 * n, n, part.count, model_.head_size};
+        kernels_.wkv7(wkv, unit % heads);
+    });
     barrier(w);
-    quantize_output(w, layer, t0, w.count);
+    quantize_output(w, layer, t0);
     const Product out[] = {{&layer.output, &s.out, s.delta.data(), n}};
-    multiply(w, out, 1, t0, w.count);
+    multiply(w, out, 1, t0, chunk.rows);
     barrier(w);
 }
 
 // Tokens from t0 on; the norm also covers t0 - 1 where the shift needs it.
-void Engine::feed_forward(Worker& w, const Layer& layer, const float* before, float* after,
-                          int64_t t0) {
+void Engine::feed_forward(Worker& w, const Layer& layer, int64_t state, int64_t t0) {
     auto& s = *shared_;
+    const int64_t rows = s.chunk.rows;
     const int64_t n = model_.width;
     const float* mixes[] = {layer.ffn_mix_k, layer.ffn_mix_r};
     const bool gated = model_.generation == 4;
     const bool quantize[] = {layer.ffn_key.quantized(),
                              gated && layer.ffn_receptance.quantized()};
-    mix_rows(w, mixes, gated ? 2 : 1, quantize, before, t0, w.count);
-    if (w.index == 0)
-        std::memcpy(after, s.normed.data() + (w.count - 1) * n, static_cast<size_t>(n) * 4);
+    mix_rows(w, mixes, gated ? 2 : 1, quantize, state, t0);
+    keep_shift(w, state);
     const int64_t f = model_.ffn_width;
     const Product in[] = {{&layer.ffn_key, &s.mixed[0], s.hidden.row(0), f},
                           {&layer.ffn_receptance, &s.mixed[1], s.r.data(), n}};
-    multiply(w, in, gated ? 2 : 1, t0, w.count);
+    multiply(w, in, gated ? 2 : 1, t0, rows);
     barrier(w);
     const int64_t segments = (f + kSegment - 1) / kSegment;
-    units(w, (w.count - t0) * segments, [&](int64_t unit) {
+    units(w, (rows - t0) * segments, [&](int64_t unit) {
         const int64_t t = t0 + unit / segments;
         const int64_t c = unit % segments * kSegment;
         const int64_t length = std::min(kSegment, f - c);
@@ -385,9 +477,9 @@ void Engine::feed_forward(Worker& w, const Layer& layer, const float* before, fl
     });
     barrier(w);
     const Product out[] = {{&layer.ffn_value, &s.hidden, s.delta.data(), n}};
-    multiply(w, out, 1, t0, w.count);
+    multiply(w, out, 1, t0, rows);
     barrier(w);
-    units(w, w.count - t0, [&](int64_t i) {
+    units(w, rows - t0, [&](int64_t i) {
         const int64_t at = (t0 + i) * n;
         if (gated)
             kernels_.add_gated(s.x.data() + at, s.r.data() + at, s.delta.data() + at, n);
@@ -399,47 +491,45 @@ void Engine::feed_forward(Worker& w, const Layer& layer, const float* before, fl
 
 void Engine::output(Worker& w) {
     auto& s = *shared_;
+    const Chunk& chunk = s.chunk;
     const int64_t n = model_.width;
-    const int64_t first = w.count - w.wanted;
-    units(w, w.wanted, [&](int64_t t) {
-        kernels_.layer_norm(s.x.data() + (first + t) * n, model_.norm_out.weight,
+    units(w, chunk.wanted, [&](int64_t t) {
+        kernels_.layer_norm(s.x.data() + chunk.row_of[t] * n, model_.norm_out.weight,
                             model_.norm_out.bias, n, model_.epsilon, s.out.row(t));
         if (model_.head.quantized()) s.out.quantize(kernels_, t, 0, n);
     });
     barrier(w);
-    const Product head[] = {{&model_.head, &s.out, w.logits, model_.vocab}};
-    multiply(w, head, 1, 0, w.wanted);
+    const Product head[] = {{&model_.head, &s.out, chunk.logits, model_.vocab}};
+    multiply(w, head, 1, 0, chunk.wanted);
 }
 
 void Engine::run_chunk(Worker& w) {
     auto& s = *shared_;
+    const Chunk& chunk = s.chunk;
     const int64_t n = model_.width;
     const int64_t stride = model_.state_floats() / model_.layers;
     embed(w);
     for (int64_t i = 0; i < model_.layers; ++i) {
         const Layer& layer = model_.blocks[static_cast<size_t>(i)];
-        const float* before = w.before + i * stride;
-        float* after = w.after + i * stride;
-        // After the last layer's recurrence only the wanted tokens matter (the
-        // last one at the least, for the state), and the one before them for
-        // the shift of the feed-forward part.
-        const int64_t fed =
-            i + 1 == model_.layers ? w.count - std::max<int64_t>(1, w.wanted) : 0;
+        const int64_t state = i * stride;
+        // After the last layer's recurrence only the rows behind the skipped ones
+        // matter, and the one before them for the shift of the feed-forward part.
+        const int64_t fed = i + 1 == model_.layers ? chunk.skipped : 0;
         const int64_t t0 = std::max<int64_t>(0, fed - 1);
         if (model_.generation == 7)
-            time_mix7(w, layer, i == 0, before, after, t0);
+            time_mix7(w, layer, i == 0, state, t0);
         else
-            time_mix4(w, layer, before, after, t0);
-        units(w, w.count - t0, [&](int64_t row) {
+            time_mix4(w, layer, state, t0);
+        units(w, chunk.rows - t0, [&](int64_t row) {
             const int64_t at = (t0 + row) * n;
             kernels_.add(s.x.data() + at, s.delta.data() + at, n);
             kernels_.layer_norm(s.x.data() + at, layer.norm2.weight, layer.norm2.bias, n,
                                 model_.epsilon, s.normed.data() + at);
         });
         barrier(w);
-        feed_forward(w, layer, before + n, after + n, fed);
+        feed_forward(w, layer, state + n, fed);
     }
-    if (w.wanted > 0) output(w);
+    if (chunk.wanted > 0) output(w);
 }
 
 }  // namespace rwkv

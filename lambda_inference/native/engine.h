@@ -68,6 +68,16 @@ struct ActivationRows {
     Activations from(int64_t t) const;
 };
 
+// One of the sequences that a pass over the weights serves. `count` >= 1 tokens,
+// each below the vocabulary's size; `before` is only read, may be shared with
+// others and may be `after`, which is this sequence's own.
+struct Sequence {
+    const int32_t* tokens;
+    int64_t count;
+    const float* before;
+    float* after;
+};
+
 class Engine {
   public:
     // threads < 1: as many as cpu_limit() says.
@@ -79,35 +89,38 @@ class Engine {
     int threads() const { return threads_; }
 
     void initial_state(float* state) const;
-    // Runs n >= 1 tokens, each below model().vocab. `before` is only read and
-    // may be `after`. `logits` is [vocab], after the last token; or, with
-    // `each`, [n, vocab], a row after every token. Safe to call from several
-    // threads.
-    void forward(const int32_t* tokens, int64_t n, const float* before, float* after,
-                 float* logits, bool each = false);
+    // `logits` is [vocab], after the last token; or, with `each`, [count, vocab],
+    // a row after every token. Safe to call from several threads.
+    void forward(const Sequence& sequence, float* logits, bool each = false);
+    // The same for several sequences at once: the weights are read once for all.
+    // `logits` is [count, vocab], a row after each sequence's last token. Every
+    // row and state is, to the bit, what forward() gives for its sequence alone.
+    void forward_batch(const Sequence* sequences, int64_t count, float* logits);
 
   private:
     struct Worker;
     struct Product;
+    struct Part;
+    struct Chunk;
     struct Shared;
 
     void start();
+    void run(const Sequence* sequences, int64_t count, float* logits, bool each);
     void run_chunk(Worker& w);
     void embed(Worker& w);
-    void norm_rows(Worker& w, const Norm& norm, int64_t t0, int64_t t1);
+    void norm_rows(Worker& w, const Norm& norm);
     void mix_rows(Worker& w, const float* const* mixes, int count, const bool* quantize,
-                  const float* before, int64_t t0, int64_t t1);
-    void time_mix4(Worker& w, const Layer& layer, const float* before, float* after, int64_t t0);
-    void time_mix7(Worker& w, const Layer& layer, bool first, const float* before, float* after,
-                   int64_t t0);
-    void feed_forward(Worker& w, const Layer& layer, const float* before, float* after,
-                      int64_t t0);
+                  int64_t state, int64_t t0);
+    void keep_shift(Worker& w, int64_t state);
+    void time_mix4(Worker& w, const Layer& layer, int64_t state, int64_t t0);
+    void time_mix7(Worker& w, const Layer& layer, bool first, int64_t state, int64_t t0);
+    void feed_forward(Worker& w, const Layer& layer, int64_t state, int64_t t0);
     void output(Worker& w);
     void multiply(Worker& w, const Product* products, int count, int64_t t0, int64_t t1);
     template <typename F>
     void units(Worker& w, int64_t count, F f);
     void barrier(Worker& w);
-    void quantize_output(Worker& w, const Layer& layer, int64_t t0, int64_t t1);
+    void quantize_output(Worker& w, const Layer& layer, int64_t t0);
 
     Model model_;
     const Kernels& kernels_;

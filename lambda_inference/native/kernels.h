@@ -90,7 +90,12 @@ struct Kernels {
     void (*dequantize[kTypeSlots])(const void* row, int64_t k, float* y);
     // y[rows] = W x, for one row of activations.
     void (*matvec[kTypeSlots])(const void* w, int64_t rows, const Activations& x, float* y);
-    // y[t * ldy + row] = W x_t, rows <= kGemmRows, tokens <= kMaxTokens.
+    // y[t * ldy + row] = W x_t for a few tokens, the weights as they lie in memory.
+    void (*columns[kTypeSlots])(const void* w, int64_t rows, const Activations& x, int64_t tokens,
+                                float* y, int64_t ldy);
+    // From how many tokens on repacking the weights, as gemm does, is repaid.
+    int64_t gemm_from[kTypeSlots];
+    // The same, rows <= kGemmRows, tokens <= kMaxTokens.
     void (*gemm[kTypeSlots])(const void* w, int64_t rows, const Activations& x, int64_t tokens,
                              float* y, int64_t ldy, void* scratch);
 

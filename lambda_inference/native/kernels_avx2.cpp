@@ -85,6 +85,8 @@ const Kernels kernels_avx2 = {
     quantize_row,
     {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
     {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {columns_f32, columns_f16, columns_q8, columns_q4},
+    {16, 16, 8, 8},
     {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
     layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
 };

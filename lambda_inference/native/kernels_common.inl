@@ -144,7 +144,8 @@ inline vf load_weights(const uint16_t* p) { return load_f16(p); }
 inline float weight(const float* p) { return *p; }
 inline float weight(const uint16_t* p) { return half_to_float(*p); }
 
-template <int NR, int NT, bool kFar, typename W>
+// kAhead: the cache that the next rows are fetched into, 0 for none.
+template <int NR, int NT, int kAhead, typename W>
 inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, float* y,
                        int64_t ldy) {
     const W* p[NR];
@@ -152,14 +153,14 @@ inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, floa
     vf c[NR][NT];
     for (int r = 0; r < NR; ++r)
         for (int t = 0; t < NT; ++t) c[r][t] = vf{};
-    // The next rows in the order in which they lie in memory: see matvec_rows.
+    // The next rows in the order in which they lie in memory.
     const char* next = reinterpret_cast<const char*>(w + NR * k);
     int64_t i = 0;
     for (; i + VW <= k; i += VW) {
-        if (NT == 1) {
+        if (kAhead > 0) {
             constexpr int64_t kStep = NR * VW * static_cast<int64_t>(sizeof(W));
             for (int64_t line = 0; line < kStep; line += 64)
-                __builtin_prefetch(next + line, 0, kFar ? 2 : 3);
+                __builtin_prefetch(next + line, 0, kAhead == 1 ? 3 : 2);
             next += kStep;
         }
         vf xv[NT];
@@ -178,44 +179,70 @@ inline void float_dots(const W* w, int64_t rows, const float* x, int64_t k, floa
     }
 }
 
-template <typename W>
-inline void float_product(const void* weights, int64_t rows, const Activations& x, int64_t tokens,
-                          float* y, int64_t ldy) {
-    const W* w = static_cast<const W*>(weights);
-    int64_t t = 0;
-    for (; t + 4 <= tokens; t += 4)
-        for (int64_t r = 0; r < rows; r += 4)
-            float_dots<4, 4, false>(w + r * x.k, rows - r, x.f + t * x.k, x.k, y + t * ldy + r,
-                                    ldy);
-    const bool far = 4 * x.k * static_cast<int64_t>(sizeof(W)) > 12 * 1024;
-    for (; t < tokens; ++t) {
-        for (int64_t r = 0; r < rows; r += 4) {
-            const W* p = w + r * x.k;
-            float* out = y + t * ldy + r;
-            if (far)
-                float_dots<4, 1, true>(p, rows - r, x.f + t * x.k, x.k, out, ldy);
-            else
-                float_dots<4, 1, false>(p, rows - r, x.f + t * x.k, x.k, out, ldy);
-        }
+// Four rows times up to four tokens.
+template <int kAhead, typename W>
+inline void float_block(const W* w, int64_t rows, const float* x, int64_t k, int64_t tokens,
+                        float* y, int64_t ldy) {
+    switch (tokens) {
+        case 1: float_dots<4, 1, kAhead>(w, rows, x, k, y, ldy); break;
+        case 2: float_dots<4, 2, kAhead>(w, rows, x, k, y, ldy); break;
+        case 3: float_dots<4, 3, kAhead>(w, rows, x, k, y, ldy); break;
+        default: float_dots<4, 4, kAhead>(w, rows, x, k, y, ldy);
     }
 }
 
+// Few tokens: every weight is read once from memory, for all of them.
+template <typename W>
+inline void float_columns(const void* weights, int64_t rows, const Activations& x, int64_t tokens,
+                          float* y, int64_t ldy) {
+    const bool far = 4 * x.k * static_cast<int64_t>(sizeof(W)) > 12 * 1024;
+    for (int64_t r = 0; r < rows; r += 4) {
+        const W* w = static_cast<const W*>(weights) + r * x.k;
+        if (far)
+            float_block<2>(w, rows - r, x.f, x.k, tokens, y + r, ldy);
+        else
+            float_block<1>(w, rows - r, x.f, x.k, tokens, y + r, ldy);
+        for (int64_t t = 4; t < tokens; t += 4)
+            float_block<0>(w, rows - r, x.f + t * x.k, x.k, tokens - t, y + t * ldy + r, ldy);
+    }
+}
+
+// Many: rows that fit in the cache, again for every four tokens.
+template <typename W>
+inline void float_gemm(const void* weights, int64_t rows, const Activations& x, int64_t tokens,
+                       float* y, int64_t ldy) {
+    for (int64_t t = 0; t < tokens; t += 4)
+        for (int64_t r = 0; r < rows; r += 4)
+            float_block<0>(static_cast<const W*>(weights) + r * x.k, rows - r, x.f + t * x.k, x.k,
+                           tokens - t, y + t * ldy + r, ldy);
+}
+
 void matvec_f32(const void* w, int64_t rows, const Activations& x, float* y) {
-    float_product<float>(w, rows, x, 1, y, 0);
+    float_columns<float>(w, rows, x, 1, y, 0);
 }
 
 void matvec_f16(const void* w, int64_t rows, const Activations& x, float* y) {
-    float_product<uint16_t>(w, rows, x, 1, y, 0);
+    float_columns<uint16_t>(w, rows, x, 1, y, 0);
+}
+
+void columns_f32(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                 int64_t ldy) {
+    float_columns<float>(w, rows, x, tokens, y, ldy);
+}
+
+void columns_f16(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                 int64_t ldy) {
+    float_columns<uint16_t>(w, rows, x, tokens, y, ldy);
 }
 
 void gemm_f32(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
               int64_t ldy, void*) {
-    float_product<float>(w, rows, x, tokens, y, ldy);
+    float_gemm<float>(w, rows, x, tokens, y, ldy);
 }
 
 void gemm_f16(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
               int64_t ldy, void*) {
-    float_product<uint16_t>(w, rows, x, tokens, y, ldy);
+    float_gemm<uint16_t>(w, rows, x, tokens, y, ldy);
 }
 
 // ---- elementwise ----

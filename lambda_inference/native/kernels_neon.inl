@@ -44,51 +44,88 @@ inline int32x4_t dot_q4(const uint8_t* p, int8x16_t x0, int8x16_t x1) {
     return dot16(dot16(vdupq_n_s32(0), low, x0), high, x1);
 }
 
+constexpr int64_t kColumns = 4;  // tokens that share a read of four rows in registers
+
 // A lane is a row and the groups are added in order, as in the matrix product:
-// a token gives the same bits alone and within a prompt.
-template <int64_t kBytes, typename Dot>
-inline void matvec_lanes(const void* w, int64_t rows, const Activations& x, float* y, Dot dot) {
-    const uint8_t* base = static_cast<const uint8_t*>(w);
+// a token gives the same bits alone, beside others and within a prompt.
+template <int64_t kBytes, int NT, bool kAhead, typename Dot>
+inline void four_rows(const uint8_t* w, int64_t rows, const Activations& x, int64_t t0, float* y,
+                      int64_t ldy, Dot dot) {
     const int64_t groups = x.k / kGroup;
     const int64_t stride = groups * kBytes;
-    for (int64_t r = 0; r < rows; r += 4) {
-        const uint8_t* p[4];
-        for (int i = 0; i < 4; ++i) p[i] = base + (r + i < rows ? r + i : rows - 1) * stride;
-        // In the order of memory, as in kernels_x86_matvec.inl.
-        const uint8_t* next = p[0] + 4 * stride;
-        float32x4_t acc = vdupq_n_f32(0);
-        for (int64_t g = 0; g < groups; ++g) {
-            const int64_t at = g * kBytes;
-            const int8x16_t x0 = vld1q_s8(x.q + g * kGroup);
-            const int8x16_t x1 = vld1q_s8(x.q + g * kGroup + 16);
+    const uint8_t* p[4];
+    for (int i = 0; i < 4; ++i) p[i] = w + (i < rows ? i : rows - 1) * stride;
+    // The next rows in the order in which they lie in memory.
+    const uint8_t* next = w + 4 * stride;
+    float32x4_t acc[NT];
+    for (int t = 0; t < NT; ++t) acc[t] = vdupq_n_f32(0);
+    for (int64_t g = 0; g < groups; ++g) {
+        const int64_t at = g * kBytes;
+        if (kAhead) {
             for (int64_t line = 0; line < 4 * kBytes; line += 64) __builtin_prefetch(next + line);
             next += 4 * kBytes;
+        }
+        uint16_t d[4];
+        for (int i = 0; i < 4; ++i) d[i] = read_u16(p[i] + at);
+        const float32x4_t scales = float32x4_t(load_f16(d));
+        for (int t = 0; t < NT; ++t) {
+            const int8_t* q = x.q + (t0 + t) * x.k + g * kGroup;
+            const int8x16_t x0 = vld1q_s8(q);
+            const int8x16_t x1 = vld1q_s8(q + 16);
             int32x4_t v[4];
-            uint16_t d[4];
-            for (int i = 0; i < 4; ++i) {
-                v[i] = dot(p[i] + at + 2, x0, x1);
-                d[i] = read_u16(p[i] + at);
-            }
+            for (int i = 0; i < 4; ++i) v[i] = dot(p[i] + at + 2, x0, x1);
             const int32x4_t total = vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
-            const float32x4_t scale = vmulq_n_f32(float32x4_t(load_f16(d)), x.d[g]);
-            acc = vfmaq_f32(acc, vcvtq_f32_s32(total), scale);
+            const float32x4_t scale = vmulq_n_f32(scales, x.d[(t0 + t) * groups + g]);
+            acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(total), scale);
         }
-        if (r + 4 <= rows) {
-            vst1q_f32(y + r, acc);
-        } else {
-            float last[4];
-            vst1q_f32(last, acc);
-            for (int64_t i = r; i < rows; ++i) y[i] = last[i - r];
-        }
+    }
+    for (int t = 0; t < NT; ++t) {
+        float lanes[4];
+        vst1q_f32(lanes, acc[t]);
+        for (int64_t i = 0; i < 4 && i < rows; ++i) y[t * ldy + i] = lanes[i];
+    }
+}
+
+template <int64_t kBytes, bool kAhead, typename Dot>
+inline void four_rows_of(const uint8_t* w, int64_t rows, const Activations& x, int64_t t0,
+                         int64_t tokens, float* y, int64_t ldy, Dot dot) {
+    switch (tokens) {
+        case 1: four_rows<kBytes, 1, kAhead>(w, rows, x, t0, y, ldy, dot); break;
+        case 2: four_rows<kBytes, 2, kAhead>(w, rows, x, t0, y, ldy, dot); break;
+        case 3: four_rows<kBytes, 3, kAhead>(w, rows, x, t0, y, ldy, dot); break;
+        default: four_rows<kBytes, 4, kAhead>(w, rows, x, t0, y, ldy, dot);
+    }
+}
+
+template <int64_t kBytes, typename Dot>
+inline void columns_lanes(const void* w, int64_t rows, const Activations& x, int64_t tokens,
+                          float* y, int64_t ldy, Dot dot) {
+    const int64_t stride = x.k / kGroup * kBytes;
+    for (int64_t r = 0; r < rows; r += 4) {
+        const uint8_t* four = static_cast<const uint8_t*>(w) + r * stride;
+        four_rows_of<kBytes, true>(four, rows - r, x, 0, tokens, y + r, ldy, dot);
+        for (int64_t t = kColumns; t < tokens; t += kColumns)
+            four_rows_of<kBytes, false>(four, rows - r, x, t, tokens - t, y + t * ldy + r, ldy,
+                                        dot);
     }
 }
 
 void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_lanes<kQ8BlockBytes>(w, rows, x, y, dot_q8);
+    columns_lanes<kQ8BlockBytes>(w, rows, x, 1, y, 0, dot_q8);
 }
 
 void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
-    matvec_lanes<kQ4BlockBytes>(w, rows, x, y, dot_q4);
+    columns_lanes<kQ4BlockBytes>(w, rows, x, 1, y, 0, dot_q4);
+}
+
+void columns_q8(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    columns_lanes<kQ8BlockBytes>(w, rows, x, tokens, y, ldy, dot_q8);
+}
+
+void columns_q4(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    columns_lanes<kQ4BlockBytes>(w, rows, x, tokens, y, ldy, dot_q4);
 }
 
 // [8 quads][16 rows][4].
@@ -153,6 +190,8 @@ const Kernels NEON_TABLE = {
     quantize_row,
     {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
     {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {columns_f32, columns_f16, columns_q8, columns_q4},
+    {16, 16, 8, 8},
     {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
     layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
 };

@@ -69,6 +69,16 @@ void gemm_q4(const void* w, int64_t rows, const Activations& x, int64_t tokens, 
                 q4_dot(static_cast<const uint8_t*>(w) + r * row_bytes(kQ4, x.k), x, t);
 }
 
+void columns_q8(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    gemm_q8(w, rows, x, tokens, y, ldy, nullptr);
+}
+
+void columns_q4(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    gemm_q4(w, rows, x, tokens, y, ldy, nullptr);
+}
+
 }  // namespace
 
 const Kernels kernels_scalar = {
@@ -76,6 +86,8 @@ const Kernels kernels_scalar = {
     quantize_row,
     {dequantize_f32, dequantize_f16, dequantize_q8, dequantize_q4},
     {matvec_f32, matvec_f16, matvec_q8, matvec_q4},
+    {columns_f32, columns_f16, columns_q8, columns_q4},
+    {16, 16, 16, 16},
     {gemm_f32, gemm_f16, gemm_q8, gemm_q4},
     layer_norm, lerp, add, add_gated, tanh_all, sigmoid_all, relu_square, wkv4, wkv7,
 };

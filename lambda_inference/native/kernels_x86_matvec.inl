@@ -66,6 +66,20 @@ struct LanesQ4 {
     }
 };
 
+// Scales of eight blocks, one at each p + at.
+inline __m256 eight_scales(const uint8_t* const* p, int64_t at) {
+    __m128i d = _mm_setzero_si128();
+    d = _mm_insert_epi16(d, read_u16(p[0] + at), 0);
+    d = _mm_insert_epi16(d, read_u16(p[1] + at), 1);
+    d = _mm_insert_epi16(d, read_u16(p[2] + at), 2);
+    d = _mm_insert_epi16(d, read_u16(p[3] + at), 3);
+    d = _mm_insert_epi16(d, read_u16(p[4] + at), 4);
+    d = _mm_insert_epi16(d, read_u16(p[5] + at), 5);
+    d = _mm_insert_epi16(d, read_u16(p[6] + at), 6);
+    d = _mm_insert_epi16(d, read_u16(p[7] + at), 7);
+    return _mm256_cvtph_ps(d);
+}
+
 // Eight rows, one starting at each p.
 template <typename Lanes>
 inline __m256 eight_rows(const uint8_t* const* p, const Activations& x) {
@@ -74,17 +88,8 @@ inline __m256 eight_rows(const uint8_t* const* p, const Activations& x) {
         const int64_t at = g * Lanes::kBytes;
         const __m256i total = _mm256_add_epi32(Lanes::sums(p, at + 2, x.q + g * kGroup),
                                                _mm256_set1_epi32(Lanes::shift(x.s[g])));
-        __m128i d = _mm_setzero_si128();
-        d = _mm_insert_epi16(d, read_u16(p[0] + at), 0);
-        d = _mm_insert_epi16(d, read_u16(p[1] + at), 1);
-        d = _mm_insert_epi16(d, read_u16(p[2] + at), 2);
-        d = _mm_insert_epi16(d, read_u16(p[3] + at), 3);
-        d = _mm_insert_epi16(d, read_u16(p[4] + at), 4);
-        d = _mm_insert_epi16(d, read_u16(p[5] + at), 5);
-        d = _mm_insert_epi16(d, read_u16(p[6] + at), 6);
-        d = _mm_insert_epi16(d, read_u16(p[7] + at), 7);
         acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total),
-                              _mm256_mul_ps(_mm256_cvtph_ps(d), _mm256_broadcast_ss(x.d + g)),
+                              _mm256_mul_ps(eight_scales(p, at), _mm256_broadcast_ss(x.d + g)),
                               acc);
     }
     return acc;
@@ -117,12 +122,90 @@ inline void matvec_lanes(const void* w, int64_t rows, const Activations& x, floa
     for (int64_t i = done; i < rows; ++i) y[i] = lanes[i - done];
 }
 
+constexpr int64_t kColumns = 4;  // tokens that share a read of eight rows
+
+// The same rows times NT tokens from x on. Each token has sums of its own, added
+// up as eight_rows does, so what it gets does not depend on who is beside it.
+// Lane i goes to y[i * step].
+template <typename Lanes, int NT>
+inline void eight_rows_columns(const uint8_t* const* p, const Activations& x, float* y,
+                               int64_t ldy, int64_t step, int64_t rows) {
+    const int64_t groups = x.k / kGroup;
+    __m256 acc[NT];
+#pragma GCC unroll 4
+    for (int t = 0; t < NT; ++t) acc[t] = _mm256_setzero_ps();
+    for (int64_t g = 0; g < groups; ++g) {
+        const int64_t at = g * Lanes::kBytes;
+        const __m256 scales = eight_scales(p, at);
+#pragma GCC unroll 4
+        for (int t = 0; t < NT; ++t) {
+            const __m256i total =
+                _mm256_add_epi32(Lanes::sums(p, at + 2, x.q + t * x.k + g * kGroup),
+                                 _mm256_set1_epi32(Lanes::shift(x.s[t * groups + g])));
+            acc[t] = _mm256_fmadd_ps(
+                _mm256_cvtepi32_ps(total),
+                _mm256_mul_ps(scales, _mm256_broadcast_ss(x.d + t * groups + g)), acc[t]);
+        }
+    }
+    alignas(32) float lanes[8];
+    for (int t = 0; t < NT; ++t) {
+        _mm256_store_ps(lanes, acc[t]);
+        for (int64_t i = 0; i < rows; ++i) y[t * ldy + i * step] = lanes[i];
+    }
+}
+
+template <typename Lanes>
+inline void eight_rows_tokens(const uint8_t* const* p, const Activations& x, int64_t tokens,
+                              float* y, int64_t ldy, int64_t step, int64_t rows) {
+    const int64_t groups = x.k / kGroup;
+    for (int64_t t = 0; t < tokens; t += kColumns) {
+        const Activations from{x.f + t * x.k, x.q + t * x.k, x.d + t * groups, x.s + t * groups,
+                               x.k};
+        float* out = y + t * ldy;
+        switch (tokens - t) {
+            case 1: eight_rows_columns<Lanes, 1>(p, from, out, ldy, step, rows); break;
+            case 2: eight_rows_columns<Lanes, 2>(p, from, out, ldy, step, rows); break;
+            case 3: eight_rows_columns<Lanes, 3>(p, from, out, ldy, step, rows); break;
+            default: eight_rows_columns<Lanes, 4>(p, from, out, ldy, step, rows);
+        }
+    }
+}
+
+template <typename Lanes>
+inline void columns_lanes(const void* w, int64_t rows, const Activations& x, int64_t tokens,
+                          float* y, int64_t ldy) {
+    const uint8_t* base = static_cast<const uint8_t*>(w);
+    const int64_t stride = x.k / kGroup * Lanes::kBytes;
+    const int64_t share = rows / 8;
+    const uint8_t* p[8];
+    for (int i = 0; i < 8; ++i) p[i] = base + i * share * stride;
+    for (int64_t r = 0; r < share; ++r) {
+        eight_rows_tokens<Lanes>(p, x, tokens, y + r, ldy, share, 8);
+        for (int i = 0; i < 8; ++i) p[i] += stride;
+    }
+    const int64_t done = share * 8;
+    if (done == rows) return;
+    for (int64_t i = 0; i < 8; ++i)
+        p[i] = base + (done + i < rows ? done + i : rows - 1) * stride;
+    eight_rows_tokens<Lanes>(p, x, tokens, y + done, ldy, 1, rows - done);
+}
+
 void matvec_q8(const void* w, int64_t rows, const Activations& x, float* y) {
     matvec_lanes<LanesQ8>(w, rows, x, y);
 }
 
 void matvec_q4(const void* w, int64_t rows, const Activations& x, float* y) {
     matvec_lanes<LanesQ4>(w, rows, x, y);
+}
+
+void columns_q8(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    columns_lanes<LanesQ8>(w, rows, x, tokens, y, ldy);
+}
+
+void columns_q4(const void* w, int64_t rows, const Activations& x, int64_t tokens, float* y,
+                int64_t ldy) {
+    columns_lanes<LanesQ4>(w, rows, x, tokens, y, ldy);
 }
 
 }  // namespace

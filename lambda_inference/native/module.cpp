@@ -22,7 +22,8 @@ namespace rwkv {
 namespace {
 
 // Buffers of states come and go once a token; taking megabytes from the kernel
-// and giving them back each time costs more than filling them.
+// and giving them back each time costs more than filling them. As many are kept
+// as the last step had sequences, and two.
 class StatePool {
   public:
     explicit StatePool(int64_t floats) : floats_(floats) {}
@@ -43,14 +44,20 @@ class StatePool {
 
     void give(Buffer<float> buffer) {
         std::lock_guard<std::mutex> lock(mutex_);
-        if (free_.size() < kKept) free_.push_back(std::move(buffer));
+        if (free_.size() < kept_) free_.push_back(std::move(buffer));
+    }
+
+    void expect(size_t sequences) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        kept_ = sequences + 2;
+        if (free_.size() > kept_) free_.erase(free_.begin() + kept_, free_.end());
     }
 
     int64_t floats() const { return floats_; }
 
   private:
-    static constexpr size_t kKept = 2;
     const int64_t floats_;
+    size_t kept_ = 2;
     std::mutex mutex_;
     std::vector<Buffer<float>> free_;
 };
@@ -104,40 +111,90 @@ class Session {
 
     // Logits [vocab] after the last token; with `each` [tokens, vocab], after every one.
     nb::tuple forward(const std::vector<int64_t>& tokens, const State* before, bool each) {
-        if (tokens.empty()) throw nb::value_error("forward() needs at least one token.");
-        const int64_t vocab = engine_.model().vocab;
-        std::vector<int32_t> ids;
-        ids.reserve(tokens.size());
-        for (const int64_t token : tokens) {
-            if (token < 0 || token >= vocab)
-                throw nb::value_error(("Token " + std::to_string(token) +
-                                       " is outside the vocabulary of " + std::to_string(vocab) +
-                                       ".")
-                                          .c_str());
-            ids.push_back(static_cast<int32_t>(token));
-        }
-        if (before != nullptr && before->pool() != pool_.get())
-            throw nb::value_error("The state belongs to another engine.");
-        auto after = std::make_shared<State>(pool_);
-        const size_t rows = each ? tokens.size() : 1;
-        // Not make_unique: it would fill with zeros what is about to be written.
-        std::unique_ptr<float[]> logits(new float[rows * static_cast<size_t>(vocab)]);
+        Batch batch(*this, {tokens}, {before});
+        const auto rows = each ? tokens.size() : 1;
+        auto logits = new_logits(rows);
         {
             nb::gil_scoped_release release;
-            if (before == nullptr) engine_.initial_state(after->data());
-            engine_.forward(ids.data(), static_cast<int64_t>(ids.size()),
-                            before == nullptr ? after->data() : before->data(), after->data(),
-                            logits.get(), each);
+            batch.begin(engine_);
+            engine_.forward(batch.sequences[0], logits.get(), each);
         }
-        float* values = logits.release();
-        nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-        const size_t shape[2] = {rows, static_cast<size_t>(vocab)};
-        return nb::make_tuple(
-            nb::ndarray<nb::numpy, float>(values, each ? 2 : 1, each ? shape : shape + 1, owner),
-            after);
+        const size_t shape[2] = {rows, static_cast<size_t>(engine_.model().vocab)};
+        return nb::make_tuple(as_array(std::move(logits), each ? 2 : 1, each ? shape : shape + 1),
+                              batch.after[0]);
+    }
+
+    // Logits [sequences, vocab], a row after the last token of each.
+    nb::tuple forward_batch(const std::vector<std::vector<int64_t>>& tokens,
+                            const std::vector<const State*>& before) {
+        if (tokens.size() != before.size())
+            throw nb::value_error("forward_batch() needs as many states as sequences.");
+        Batch batch(*this, tokens, before);
+        auto logits = new_logits(tokens.size());
+        {
+            nb::gil_scoped_release release;
+            batch.begin(engine_);
+            engine_.forward_batch(batch.sequences.data(),
+                                  static_cast<int64_t>(batch.sequences.size()), logits.get());
+        }
+        const size_t shape[2] = {tokens.size(), static_cast<size_t>(engine_.model().vocab)};
+        return nb::make_tuple(as_array(std::move(logits), 2, shape), batch.after);
     }
 
   private:
+    // Checked tokens, and new states to write to.
+    struct Batch {
+        Batch(const Session& session, const std::vector<std::vector<int64_t>>& tokens,
+              const std::vector<const State*>& before) {
+            const int64_t vocab = session.engine_.model().vocab;
+            for (size_t i = 0; i < tokens.size(); ++i) {
+                if (tokens[i].empty()) throw nb::value_error("forward() needs at least one token.");
+                if (before[i] != nullptr && before[i]->pool() != session.pool_.get())
+                    throw nb::value_error("The state belongs to another engine.");
+                auto& own = ids.emplace_back();
+                own.reserve(tokens[i].size());
+                for (const int64_t token : tokens[i]) {
+                    if (token < 0 || token >= vocab)
+                        throw nb::value_error(("Token " + std::to_string(token) +
+                                               " is outside the vocabulary of " +
+                                               std::to_string(vocab) + ".")
+                                                  .c_str());
+                    own.push_back(static_cast<int32_t>(token));
+                }
+            }
+            session.pool_->expect(tokens.size());
+            for (size_t i = 0; i < tokens.size(); ++i) {
+                const auto& state = after.emplace_back(std::make_shared<State>(session.pool_));
+                sequences.push_back({ids[i].data(), static_cast<int64_t>(ids[i].size()),
+                                     before[i] == nullptr ? state->data() : before[i]->data(),
+                                     state->data()});
+            }
+        }
+
+        // Fills the states that begin anew; needs no GIL.
+        void begin(const Engine& engine) const {
+            for (const Sequence& one : sequences)
+                if (one.before == one.after) engine.initial_state(one.after);
+        }
+
+        std::vector<std::vector<int32_t>> ids;
+        std::vector<std::shared_ptr<State>> after;
+        std::vector<Sequence> sequences;
+    };
+
+    std::unique_ptr<float[]> new_logits(size_t rows) const {
+        // Not make_unique: it would fill with zeros what is about to be written.
+        return std::unique_ptr<float[]>(
+            new float[rows * static_cast<size_t>(engine_.model().vocab)]);
+    }
+
+    static nb::ndarray<nb::numpy, float> as_array(std::unique_ptr<float[]> logits, size_t rank,
+                                                  const size_t* shape) {
+        float* values = logits.release();
+        nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+        return {values, rank, shape, owner};
+    }
+
     Engine engine_;
     std::shared_ptr<StatePool> pool_;
 };
@@ -162,6 +219,7 @@ NB_MODULE(_native, m) {
         .def("new_state", &Session::new_state)
         .def("state_from_floats", &Session::state_from_floats, "data"_a)
         .def("forward", &Session::forward, "tokens"_a, "state"_a.none(), "each"_a = false)
+        .def("forward_batch", &Session::forward_batch, "tokens"_a, "states"_a)
         .def_prop_ro("generation", [](const Session& s) { return s.engine().model().generation; })
         .def_prop_ro("layers", [](const Session& s) { return s.engine().model().layers; })
         .def_prop_ro("width", [](const Session& s) { return s.engine().model().width; })

@@ -112,7 +112,8 @@ void test_products(const Kernels& k) {
         int64_t rows, k, tokens;
     };
     const Shape shapes[] = {{16, 32, 1}, {16, 64, 5},   {13, 96, 8}, {16, 1056, 11},
-                            {3, 2048, 128}, {16, 1024, 17}, {64, 1056, 6}, {50, 96, 7}};
+                            {3, 2048, 128}, {16, 1024, 17}, {64, 1056, 6}, {50, 96, 7},
+                            {21, 1024, 2}, {40, 64, 3}, {24, 96, 4}};
     for (int slot = 0; slot < kTypeSlots; ++slot) {
         for (Shape shape : shapes) {
             if (slot == kF32 || slot == kF16) shape.k -= 5;  // rows of any length
@@ -124,6 +125,9 @@ void test_products(const Kernels& k) {
             void* scratch = std::aligned_alloc(64, kScratchBytes);
             k.gemm[slot](w.data(), shape.rows, x.from(0), shape.tokens, y.data(), ldy, scratch);
             std::free(scratch);
+            auto beside = y;
+            std::fill(beside.begin(), beside.end(), -1.0f);
+            k.columns[slot](w.data(), shape.rows, x.from(0), shape.tokens, beside.data(), ldy);
             for (int64_t t = 0; t < shape.tokens; ++t) {
                 std::vector<float> one(static_cast<size_t>(shape.rows)), wanted(one);
                 k.matvec[slot](w.data(), shape.rows, x.from(t), one.data());
@@ -134,9 +138,13 @@ void test_products(const Kernels& k) {
                     const float c = y[static_cast<size_t>(t * ldy + r)];
                     check(std::fabs(a - b) <= 2e-4f * (1.0f + std::fabs(b)), k, "matvec", a, b);
                     check(c == a, k, "gemm is not matvec to the bit", c, a);
+                    const float d = beside[static_cast<size_t>(t * ldy + r)];
+                    check(d == a, k, "columns are not matvec to the bit", d, a);
                 }
                 check(y[static_cast<size_t>(t * ldy + shape.rows)] == -1.0f, k, "gemm overrun",
                       0, 0);
+                check(beside[static_cast<size_t>(t * ldy + shape.rows)] == -1.0f, k,
+                      "columns overrun", 0, 0);
             }
         }
         const auto row = weights(slot, 1, 96);
