@@ -187,8 +187,6 @@ class NativeEngine:
 
 
 def _inner(state: State | None) -> _native.State | None:
-    if state is None:
-        return None
-    if not isinstance(state, NativeState):
+    if state is not None and not isinstance(state, NativeState):
         raise ValueError("The state belongs to another engine.")
-    return state.inner
+    return None if state is None else state.inner
