@@ -80,6 +80,8 @@ async def _run(settings: Settings, names: Sequence[str]) -> None:
     health, metrics = Health(), Metrics()
     async with AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stop_signals())
+        for name in names:
+            health.expect(name)  # looked at while the history and the model are still opened
         platforms = [await stack.enter_async_context(_platform(name, settings)) for name in names]
         if settings.ops.ops_port is not None:
             await stack.enter_async_context(ops_server(settings.ops.ops_port, health, metrics))

@@ -67,8 +67,8 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether every part is up."""
-        return all(part.seen() is State.UP for part in self._parts.values())
+        """Whether every part is up; before the first is named, nothing is known to be."""
+        return bool(self._parts) and all(part.seen() is State.UP for part in self._parts.values())
 
     def snapshot(self) -> dict[str, Any]:
         """The same for `/healthz`; `since` is in seconds since 1970."""

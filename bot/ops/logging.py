@@ -7,12 +7,16 @@ where people talk.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+import aiohttp
 import structlog
 from structlog.typing import Processor
 
@@ -35,6 +39,17 @@ _LOUD_LIBRARIES = (
     "urllib3",
     "uvicorn.access",
 )
+
+_UNREACHABLE = (
+    ConnectionError,
+    TimeoutError,
+    aiohttp.ClientError,
+    socket.gaierror,
+    ssl.SSLError,
+)
+_NO_WAY = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+_TRYING_AGAIN = ("Attempting a reconnect", "Failed to connect")
+"""How the libraries' lines begin when a connection is lost or not to be had."""
 
 Tap = Callable[[EventDict], None]
 
@@ -62,6 +77,7 @@ def configure(
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        say_unreachable_in_a_line,
         structlog.processors.format_exc_info,
         hash_conversations,
         keep_words_private,
@@ -121,6 +137,27 @@ def keep_words_private(logger: object, method: str, event: EventDict) -> EventDi
             value = event[key]
             length = len(value) if hasattr(value, "__len__") else "?"
             event[key] = f"({length} {'characters' if isinstance(value, str) else 'items'})"
+    return event
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether somebody on the network could not be reached: nothing that a traceback explains."""
+    if isinstance(error, _UNREACHABLE):
+        return True
+    return isinstance(error, OSError) and error.errno in _NO_WAY
+
+
+def say_unreachable_in_a_line(logger: object, method: str, event: EventDict) -> EventDict:
+    """A structlog processor: an outage is a line, though a library shows where it met it."""
+    found = event.get("exc_info")
+    if found is True:
+        found = sys.exc_info()
+    error = found[1] if isinstance(found, tuple) else found
+    if not isinstance(error, BaseException):
+        return event
+    if is_unreachable(error) or str(event.get("event", "")).startswith(_TRYING_AGAIN):
+        del event["exc_info"]
+        event.setdefault("error", f"{type(error).__name__}: {error}")
     return event
 
 

@@ -12,8 +12,9 @@ from typing import Self
 
 import structlog
 
-from bot.errors import PlatformFailed
+from bot.errors import FriendError, PlatformFailed
 from bot.ops.health import Health, State
+from bot.ops.logging import is_unreachable
 from bot.ops.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -97,8 +98,14 @@ class Supervisor:
                 self._health.report(name, State.FAILED, str(error))
                 _log.error("platform.failed", platform=name, error=str(error))
                 raise
+            except FriendError as error:
+                _log.warning("platform.stopped", platform=name, error=str(error))
+                detail = str(error).removesuffix(".")
             except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
-                _log.exception("platform.crashed", platform=name)
+                if is_unreachable(error):
+                    _log.warning("platform.unreachable", platform=name, error=repr(error))
+                else:
+                    _log.exception("platform.crashed", platform=name)
                 detail = f"{type(error).__name__}; see the log"
             else:
                 _log.warning("platform.ended", platform=name)

@@ -20,6 +20,7 @@ import aiohttp
 import discord
 import stamina
 import structlog
+from cachetools import TTLCache
 
 from bot.errors import BadToken, DeliveryFailed
 
@@ -32,6 +33,7 @@ _log = structlog.get_logger(__name__)
 
 MAX_CHARACTERS = 2000
 _HISTORY_LIMIT = 500
+_REFUSAL_SECONDS = 3600.0
 
 _UNKNOWN_MESSAGE = 10008
 _CLOSED_DMS = 50007
@@ -81,6 +83,8 @@ class Courier:
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
         self._client: discord.Client | None = None
+        self._no_typing: TTLCache[int, DeliveryFailed] = TTLCache(10_000, _REFUSAL_SECONDS)
+        """Channels where it was refused: asking on would count towards Discord's ban."""
 
     async def close(self) -> None:
         """End the REST session."""
@@ -147,11 +151,16 @@ class Courier:
         return await self._unless_gone(target.delete, channel)
 
     async def typing(self, channel: int, guild: int | None) -> None:
-        """Show "friend is typing" for 10 s, or until friend posts; tried once."""
+        """Show "friend is typing" for 10 s, or until friend posts; tried once, where it may."""
+        if (refused := self._no_typing.get(channel)) is not None:
+            raise refused
         try:
             await self._place(channel, guild).typing()
         except discord.HTTPException as error:
-            raise self._failed(error, channel) from error
+            failure = self._failed(error, channel)
+            if not failure.retryable:
+                self._no_typing[channel] = failure
+            raise failure from error
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(error) from error
 

@@ -49,6 +49,8 @@ class TypingIndicator:
                 await self._send()
             except DeliveryFailed as error:
                 _log.debug("typing.failed", error=str(error))
+                if not error.retryable:
+                    return
             try:
                 await asyncio.wait_for(self._stopping.wait(), self._every)
             except TimeoutError:

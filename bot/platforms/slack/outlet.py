@@ -14,7 +14,7 @@ from bot.platforms.slack.draft import MAX_CHARACTERS, Draft, StreamBudgets, adop
 from bot.platforms.slack.failures import CALL_ERRORS, delivery_failed, is_ambiguous
 from bot.platforms.slack.markup import escape
 from bot.platforms.slack.posted import Posted, find_posted, label
-from bot.platforms.slack.status import StatusLine
+from bot.platforms.slack.status import Refusals, StatusLine
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +35,7 @@ class SlackOutlet:
         *,
         own_id: str,
         budgets: StreamBudgets,
+        refusals: Refusals,
         recovering: bool,
     ) -> None:
         self._client = client
@@ -42,7 +43,7 @@ class SlackOutlet:
         self._key = reply_key
         self._own_id = own_id
         self._recovering = recovering
-        self._status = StatusLine(client, address)
+        self._status = StatusLine(client, address, refusals)
         self._draft = Draft(client, address, budgets)
         self._done: dict[int, str] = {}
 

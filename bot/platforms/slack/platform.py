@@ -22,6 +22,7 @@ from bot.platforms.slack.outlet import SlackOutlet
 from bot.platforms.slack.signed_http import SignedHttpServer
 from bot.platforms.slack.signin import Identity, sign_in
 from bot.platforms.slack.socket import SocketConnection, SocketTimes
+from bot.platforms.slack.status import Refusals
 from bot.settings import SlackSettings
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class SlackPlatform:
         self._times = socket_times or SocketTimes()
         self._client = web_client(settings.bot_token.get_secret_value(), api_url=api_url)
         self._budgets = StreamBudgets()
+        self._refusals = Refusals()
         self._me: Identity | None = None
         self._receiver: SocketConnection | SignedHttpServer | None = None
         self._recovered = False
@@ -125,5 +127,6 @@ class SlackPlatform:
             reply_key,
             own_id=self._me.user_id if self._me else "",
             budgets=self._budgets,
+            refusals=self._refusals,
             recovering=recovering,
         )

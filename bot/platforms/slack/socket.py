@@ -19,6 +19,7 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import FriendError
+from bot.platforms.slack.failures import TRANSPORT_ERRORS
 from bot.platforms.slack.signin import open_socket
 
 _log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ class SocketConnection:
                 await handler.connect_async()  # type: ignore[no-untyped-call]
         except BaseException as error:
             await handler.close_async()  # type: ignore[no-untyped-call]
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TRANSPORT_ERRORS):
                 raise FriendError("Slack opens no socket; friend tries again by itself.") from error
             raise
         self._last_frame = time.monotonic()

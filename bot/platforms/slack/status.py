@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from cachetools import TTLCache
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.platforms.slack import texts
 from bot.platforms.slack.address import Address
 from bot.platforms.slack.client import single_try
-from bot.platforms.slack.failures import CALL_ERRORS
+from bot.platforms.slack.failures import CALL_ERRORS, code_of, is_ambiguous, is_rate_limit
 
 _log = structlog.get_logger(__name__)
 
@@ -27,20 +28,46 @@ CALL_SECONDS = 5.0
 """Longest wait for one change of the line."""
 
 
+_REFUSAL_SECONDS = 6 * 3600.0
+_ABOUT_THE_THREAD = frozenset({"thread_not_found", "message_not_found", "invalid_thread_ts"})
+
+
+class Refusals:
+    """Channels in which Slack shows no line, so that it is not asked for at every reply there."""
+
+    def __init__(self) -> None:
+        self._channels: TTLCache[str, str] = TTLCache(10_000, _REFUSAL_SECONDS)
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._channels
+
+    def note(self, channel: str, error: BaseException) -> bool:
+        """Whether this is a refusal; one that is about more than one thread is remembered."""
+        code = code_of(error)
+        if not code or is_rate_limit(error) or is_ambiguous(error):
+            return False
+        if code not in _ABOUT_THE_THREAD:
+            self._channels[channel] = code
+        return True
+
+
 class StatusLine:
     """The status of one thread, for one reply."""
 
-    def __init__(self, client: AsyncWebClient, address: Address) -> None:
+    def __init__(self, client: AsyncWebClient, address: Address, refusals: Refusals) -> None:
         self._client = client
         self._address = address
+        self._refusals = refusals
         self._task: asyncio.Task[None] | None = None
         self._settling = asyncio.Event()
         self._may_show = False
         self._may_come_late = False
+        self._was_set = False
 
     def start(self) -> None:
         """Set the line, in the background, and keep it from expiring."""
-        if self._task is None and not self._settling.is_set():
+        refused = self._address.channel in self._refusals
+        if self._task is None and not self._settling.is_set() and not refused:
             self._task = asyncio.create_task(self._keep())
 
     async def settle(self) -> None:
@@ -55,6 +82,7 @@ class StatusLine:
     def posted(self) -> None:
         """Note that a post has cleared the line."""
         self._may_show = self._may_come_late
+        self._was_set = False
 
     async def clear(self) -> None:
         """Take the line away, unless a post has done so."""
@@ -85,6 +113,9 @@ class StatusLine:
                 )
         except CALL_ERRORS as error:
             self._may_come_late = bool(status)
+            if self._refusals.note(self._address.channel, error):
+                self._may_show, self._may_come_late = self._was_set, False
             _log.info("slack.status_failed", error=repr(error))
             return False
+        self._was_set = bool(status)
         return True

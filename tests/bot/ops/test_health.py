@@ -29,6 +29,8 @@ def _values(text: str) -> dict[tuple[str, frozenset[str]], float]:
 async def test_healthz_follows_the_parts() -> None:
     health = Health()
     connected = True
+    async with ops_server(0, health, Metrics()) as port:
+        assert (await _get(port, "/healthz")).status_code == 503, "nothing is known yet"
     health.expect("discord", lambda: connected)
     health.expect("slack")
     async with ops_server(0, health, Metrics()) as port:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 
@@ -132,3 +134,46 @@ def test_standard_error_is_the_default_whatever_it_is(capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert "to.stderr" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(111, "Connection refused"),
+        TimeoutError(),
+        aiohttp.ClientPayloadError("cut"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+    ],
+)
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_outage_is_a_line(error: Exception, log_format: str) -> None:
+    stream = _configure(log_format=log_format)
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("discord.client").exception("Attempting a reconnect in 1.00s")
+        structlog.get_logger("x").exception("it.broke")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(type(error).__name__ in line for line in lines)
+
+
+def test_a_defect_is_a_traceback() -> None:
+    stream = _configure()
+    for error in (ValueError("oops"), FileNotFoundError(2, "gone")):
+        try:
+            raise error
+        except Exception:
+            structlog.get_logger("x").exception("it.broke")
+    assert [("Traceback" in event["exception"]) for event in _logged(stream)] == [True, True]
+
+
+def test_a_library_that_tries_again_needs_a_line() -> None:
+    stream = _configure()
+    try:
+        raise RuntimeError("closed with 1006")
+    except RuntimeError:
+        logging.getLogger("discord.client").exception("Attempting a reconnect in 1.00s")
+    (event,) = _logged(stream)
+    assert event["error"] == "RuntimeError: closed with 1006"
+    assert "exception" not in event

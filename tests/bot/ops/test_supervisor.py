@@ -9,7 +9,7 @@ import signal
 import pytest
 import structlog
 
-from bot.errors import BadToken
+from bot.errors import BadToken, FriendError
 from bot.ops.health import Health
 from bot.ops.metrics import Metrics
 from bot.ops.supervisor import Supervisor, stop_signals
@@ -186,3 +186,26 @@ async def test_a_signal_asks_to_stop_and_a_second_one_insists(number: signal.Sig
             await _until(lambda: second == [number])
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (FriendError("Slack cannot be reached."), "Restarting: Slack cannot be reached."),
+        (ConnectionResetError(), "Restarting: ConnectionResetError; see the log."),
+    ],
+)
+async def test_an_unreachable_platform_is_a_line_and_no_traceback(
+    error: Exception, detail: str
+) -> None:
+    async def unreachable() -> None:
+        raise error
+
+    supervisor, health = _supervisor(first_pause=30.0)
+    with structlog.testing.capture_logs() as logs:
+        async with supervisor:
+            supervisor.start("slack", unreachable)
+            await _until(lambda: _state(health, "slack") == "down")
+    assert health.snapshot()["parts"]["slack"]["detail"] == detail
+    assert not any("exc_info" in log for log in logs)
+    assert len([log for log in logs if log["log_level"] == "warning"]) == 1
