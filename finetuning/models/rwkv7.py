@@ -1,4 +1,4 @@
-"""RWKV-7 ("Goose", x070) in plain PyTorch: parallel over time for training, no kernel to compile.
+"""RWKV-7 ("Goose", x070) in plain PyTorch: parallel over time for training; no kernel is needed.
 
 Parameter names and shapes are those of the official checkpoints, so a state dict saved from here
 loads in the `rwkv` package and in converters for it, and theirs load here.
@@ -15,6 +15,9 @@ triangular inverse replaces 32 dependent steps, and only the state itself is car
 to chunk. Its gradient is written out by hand: autograd would keep every intermediate of the
 carry, and spend most of its time on tiny operations.
 
+On a CPU `finetuning.models.kernels` has the recurrence in C++, twice as fast and more; if that was
+not built, or is turned off, all runs as written here.
+
 Sources: Peng et al. 2025, "RWKV-7 Goose with Expressive Dynamic State Evolution",
 arXiv:2503.14456; initial values after the reference training code (BlinkDL/RWKV-LM, RWKV-v7).
 """
@@ -22,7 +25,7 @@ arXiv:2503.14456; initial values after the reference training code (BlinkDL/RWKV
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +35,7 @@ from torch.nn import functional
 
 from finetuning.models.dropout import dropout, run_block
 from finetuning.models.fast_wkv7 import fast_wkv7
+from finetuning.models.kernels import native_wkv7
 
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 32 keep all factors within 2^28."""
@@ -260,6 +264,14 @@ def _mask(device: torch.device) -> Tensor:
     return torch.cat((earlier.repeat(1, 2), own.repeat(1, 2)))
 
 
+def _recurrence(r: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The form that is fastest for operands like `r`."""
+    native = native_wkv7(r)
+    if native is not None:
+        return native
+    return wkv7_recurrent if r.shape[1] % CHUNK else fast_wkv7(r) or wkv7_chunked
+
+
 # --- layers ---------------------------------------------------------------------------------
 
 
@@ -310,9 +322,7 @@ class TimeMix(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From x [B, T, C]: output [B, T, C], first layer's values [B, T, C], new WKV state."""
         operands, gate, v_first = self.project(x, state.time_shift, v_first)
-        parallel = fast_wkv7(operands.r) or wkv7_chunked
-        wkv7 = wkv7_recurrent if x.shape[1] % CHUNK else parallel
-        y, wkv = wkv7(*operands, state.wkv)
+        y, wkv = _recurrence(operands.r)(*operands, state.wkv)
         return self.finish(y, operands.r, operands.k, operands.v, gate), v_first, wkv
 
     def project(

@@ -1,0 +1,48 @@
+// Training kernels: one table an instruction set, each compiled from the same source.
+#pragma once
+
+#include <cstdint>
+
+namespace friend_kernels {
+
+// Steps between two states that the forward pass keeps for the backward pass.
+constexpr int64_t kChunk = 16;
+
+constexpr int64_t chunks(int64_t time) { return (time + kChunk - 1) / kChunk; }
+
+// RWKV-7's recurrence for each row and head, all arrays [batch, time, heads, size] unless said
+// otherwise; log_w is the logarithm of the decay, states are [batch, heads, size value, size key].
+//   u_t = S_{t-1} a_t;   S_t = S_{t-1} diag(w_t) + u_t b_t^T + v_t k_t^T;   y_t = S_t r_t
+struct Wkv7 {
+    int64_t batch, time, heads, size;
+    const float *r, *log_w, *k, *v, *a, *b, *state;
+};
+
+// What the backward pass needs is kept if there is room for it: u like y; kept
+// [batch, heads, chunks, size key, size value], the state before each chunk.
+struct Wkv7Results {
+    float *y, *last;
+    float *u, *kept;
+};
+
+struct Wkv7Gradients {
+    const float *u, *kept;
+    const float *dy, *dlast;  // dlast may be null: zeros
+    float *dr, *dlog_w, *dk, *dv, *da, *db, *dstate;
+};
+
+struct Kernels {
+    const char* name;
+    int64_t lanes;  // sizes of heads are multiples of this
+    void (*wkv7_forward)(const Wkv7&, const Wkv7Results&);
+    void (*wkv7_backward)(const Wkv7&, const Wkv7Gradients&);
+};
+
+extern const Kernels kernels_avx512;
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_baseline;
+
+// Ends with a null pointer, best first.
+const Kernels* const* supported_kernels();
+
+}  // namespace friend_kernels

@@ -1,0 +1,15 @@
+// AVX2 and FMA.
+#if defined(__x86_64__) || defined(_M_X64)
+#define VW 8
+#define VECTORS 2
+#define VECTORS_BACKWARD 1
+#define ROWS 8
+#include "vectors.inl"
+#include "wkv7.inl"
+
+namespace friend_kernels {
+
+const Kernels kernels_avx2 = {"avx2", VW, wkv7_forward, wkv7_backward};
+
+}  // namespace friend_kernels
+#endif

@@ -1,0 +1,13 @@
+// What every processor of a family has: SSE2, NEON.
+#define VW 4
+#define VECTORS 2
+#define VECTORS_BACKWARD 1
+#define ROWS 8
+#include "vectors.inl"
+#include "wkv7.inl"
+
+namespace friend_kernels {
+
+const Kernels kernels_baseline = {"baseline", VW, wkv7_forward, wkv7_backward};
+
+}  // namespace friend_kernels
