@@ -261,6 +261,13 @@ class DiscordSettings(Section):
             "begins to type in a direct message or in a thread friend is in."
         ),
     )
+    proxy_applications: Ids = Field(
+        frozenset(),
+        description=(
+            "Applications whose webhooks speak for people (PluralKit: 466378653216014359): what "
+            "they say counts as said by a person. Empty: none."
+        ),
+    )
 
 
 class SlackSettings(Section):
@@ -284,6 +291,13 @@ class SlackSettings(Section):
         description=(
             "Ping a model that may sleep (FRIEND_MODEL_WAKE_AFTER_SECONDS) already when somebody "
             "opens friend's messages."
+        ),
+    )
+    proxy_applications: Ids = Field(
+        frozenset(),
+        description=(
+            "Ids of apps (A...) that speak for people, such as bridges to other chats: what they "
+            "say counts as said by a person. Empty: none."
         ),
     )
     http_host: str = Field("127.0.0.1", description="Address for signed HTTP events.")

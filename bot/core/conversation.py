@@ -55,15 +55,29 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """An earlier message that another one answers. `speaker` is None for friend's own words."""
+
+    message_id: str
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class IncomingMessage:
     """A message as a platform saw it, markup resolved.
 
     Attributes:
         event_id: unique on its platform for the message (not for its delivery), so that a
             redelivered event is recognised.
-        text: what was said, with friend's own mention taken out and other markup made readable.
+        text: the person's own words, friend's mention taken out and other markup made readable.
         sent_at: aware datetime, by the platform's clock.
         address: what the platform needs to answer later, even after a restart; JSON-able strings.
+        beside: what else in the message holds words (a forward, a poll, a table), in words.
+        files: what came with the words and is not read, each in a few words.
+        quote: the message that this one answers, where the platform shows it above the words.
+        to_others: it is spoken to somebody else.
+        by_friend: friend said it; only what is remembered from before can be.
     """
 
     event_id: str
@@ -78,7 +92,16 @@ class IncomingMessage:
     replies_to_friend: bool = False
     in_friend_thread: bool = False
     from_bot: bool = False
-    has_attachments: bool = False
+    beside: str = ""
+    files: tuple[str, ...] = ()
+    quote: Quote | None = None
+    to_others: bool = False
+    by_friend: bool = False
+
+    @property
+    def heard(self) -> str:
+        """All that was said with the message itself."""
+        return "\n".join(part for part in (self.text, self.beside) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import structlog
 
 from bot import texts
 from bot.core.access import Pace, RateLimits, permitted
-from bot.core.cleaning import clean_incoming
 from bot.core.commands import Command, parse_command
 from bot.core.conversation import ConversationKey, IncomingMessage, Role
+from bot.core.heard import cleaned, in_words
 from bot.core.manners import is_distress
 from bot.core.ports import Observer, Outlets, Store
 from bot.core.queue import ConversationQueues
@@ -73,20 +73,27 @@ class Friend:
         self._told_behind: set[ConversationKey] = set()
         self._notices: set[asyncio.Task[None]] = set()
 
-    async def on_message(self, message: IncomingMessage) -> None:
+    async def on_message(self, message: IncomingMessage, *, instead_of: str | None = None) -> None:
         """Take in one message; redelivered ones change nothing. Never raises `StoreFailed`.
 
         With the history down the person hears so, if they spoke to friend.
+
+        Args:
+            instead_of: id of a message in the same place that this one repeats for its author.
+                The two are one: answered once, and the repetition stays when the first is deleted.
         """
         if message.from_bot or not self._permits(message):
             self._observer.received(message.conversation.platform, "ignored")
             return
-        message = replace(message, text=clean_incoming(message.text))
+        message = cleaned(message)
         reason = decide(message, self._triggers, chance=self._chance())
         lock = self._locks.setdefault(message.conversation, asyncio.Lock())
         try:
             async with lock:
-                outcome = await self._take(message, reason)
+                if instead_of is not None and await self._replace(message, instead_of):
+                    outcome = "duplicate"
+                else:
+                    outcome = await self._take(message, reason)
         except StoreFailed as error:
             _log.error("store.failed", error=str(error))
             outcome = "store failed"
@@ -135,11 +142,15 @@ class Friend:
 
     async def remember(self, message: IncomingMessage) -> None:
         """Remember a message as what was said before, and owe nothing for it."""
-        if message.from_bot or not self._permits(message):
+        if not self._permits(message):
             return
-        message = replace(message, text=clean_incoming(message.text))
+        message = await self._in_words(cleaned(message))
         if message.text:
             await self._store.accept(message, reply_key=None)
+
+    async def is_new(self, conversation: ConversationKey) -> bool:
+        """Whether nothing is remembered of a conversation yet."""
+        return not await self._store.window(conversation)
 
     async def forget(self, platform: str, person_id: str) -> str:
         """Erase a person's messages everywhere on a platform; return what to tell them."""
@@ -149,9 +160,24 @@ class Friend:
         """What friend is, for a person who asks."""
         return texts.ABOUT
 
-    async def on_edit(self, platform: str, channel: str, message_id: str, text: str) -> None:
-        """Follow an edit; messages friend never saw are ignored."""
-        await self._store.edit(platform, channel, message_id, clean_incoming(text))
+    async def on_edit(self, message: IncomingMessage, *, calls: bool) -> None:
+        """Follow an edit; messages friend never saw are ignored, unless they call it now.
+
+        Args:
+            message: as it is now.
+            calls: somebody changed the words, so that a mention in them calls friend, unless the
+                message was answered before.
+        """
+        if message.from_bot:
+            return
+        message = cleaned(message)
+        place = message.conversation
+        lock = self._locks.setdefault(place, asyncio.Lock())
+        async with lock:
+            said = (await self._in_words(message)).text
+            await self._store.edit(place.platform, place.channel, message.message_id, said)
+            if calls and message.mentions_friend and self._permits(message):
+                await self._call(message, said)
 
     async def on_delete(self, platform: str, channel: str, message_id: str) -> None:
         """Follow a deletion; a reply not yet begun is no longer owed."""
@@ -192,17 +218,47 @@ class Friend:
 
     async def _take(self, message: IncomingMessage, reason: Reason | None) -> str:
         """Handle a message in its conversation's order; return what became of it."""
+        addressed = reason not in {None, Reason.INTERJECTION}
+        command = parse_command(message.text) if addressed else None
+        if command is not None:
+            return await self._obey(message, command)
+        message = await self._in_words(message)
         if reason is None:
             if not message.text:
                 return "ignored"
             accepted = await self._store.accept(message, reply_key=None)
             return "remembered" if accepted else "duplicate"
-        command = parse_command(message.text) if reason is not Reason.INTERJECTION else None
-        if command is not None:
-            return await self._obey(message, command)
         if not message.text:
             return await self._take_bare(message)
         return await self._take_words(message)
+
+    async def _in_words(self, message: IncomingMessage) -> IncomingMessage:
+        turns = await self._store.window(message.conversation) if message.quote else []
+        return in_words(message, turns)
+
+    async def _replace(self, message: IncomingMessage, message_id: str) -> bool:
+        """Put a message in the place of another; False if it is still to be taken in."""
+        place = message.conversation
+        told = await self._in_words(message)
+        if told.text and parse_command(message.text) is None:
+            return await self._store.replace(message_id, told)
+        await self._store.delete(place.platform, place.channel, message_id)
+        return False
+
+    async def _call(self, message: IncomingMessage, said: str) -> None:
+        """Answer a message that an edit has made one to friend, if it was not answered before."""
+        turns = await self._store.window(message.conversation)
+        known = next((turn for turn in turns if turn.message_id == message.message_id), None)
+        if known is None:
+            await self._take(message, Reason.MENTION)
+        elif await self._store.was_promised(known.id):
+            return
+        elif said and parse_command(message.text) is None:
+            await self._owe(message, known.id)
+        else:
+            await self._store.drop_turn(known.id)
+            again = replace(message, event_id=f"{message.event_id}/edited")
+            await self._take(again, Reason.MENTION)
 
     async def _take_words(self, message: IncomingMessage) -> str:
         refusal = None if is_distress(message.text) else self._refusal(message)
@@ -243,7 +299,7 @@ class Friend:
         """
         if not await self._store.first_sight(message.conversation.platform, message.event_id):
             return "duplicate"
-        if message.has_attachments:
+        if message.files:
             self._say(message, texts.ONLY_TEXT)
             return "command"
         turns = await self._store.window(message.conversation)

@@ -36,6 +36,9 @@ class Outlet(Protocol):
     max_characters: int
     """The longest single message the platform takes, in the unit of `characters`."""
 
+    own_names: frozenset[str]
+    """What friend is called there."""
+
     def characters(self, text: str) -> int:
         """Length of `text` as this platform counts it."""
         ...
@@ -182,6 +185,13 @@ class Store(Protocol):
 
     async def edit(self, platform: str, channel: str, message_id: str, text: str) -> None:
         """Follow an edit of a remembered message; unknown messages are ignored."""
+        ...
+
+    async def replace(self, message_id: str, message: IncomingMessage) -> bool:
+        """Put a message in the place of a remembered one; promises to answer it then answer this.
+
+        Returns False, and changes nothing, if no message with this id is remembered there.
+        """
         ...
 
     async def delete(self, platform: str, channel: str, message_id: str) -> None:

@@ -123,6 +123,7 @@ class _Attempt:
         self._words: float | None = None
         self._show_next = 0.0
         self._timings: Timings | None = None
+        self._speakers: frozenset[str] = frozenset()
         recovering = work.recovering or self._reply.state is ReplyState.POSTING
         self._outlet = responder.outlet(self._reply, recovering=recovering)
 
@@ -167,6 +168,7 @@ class _Attempt:
         conversation = self._reply.conversation
         most = self._owner.room.characters(conversation)
         messages = await self._owner.prompt(self._reply, most)
+        self._speakers = frozenset(message.name for message in messages if message.name)
         asked = takewhile(lambda message: message.role == "user", reversed(messages))
         if any(is_distress(message.content) for message in asked):
             return texts.DISTRESS, True
@@ -174,7 +176,7 @@ class _Attempt:
             text = await self._infer_what_fits(messages)
         except InferenceError as error:
             error_id = self._log_failure(error)
-            said = clean_reply(error.text_so_far) if isinstance(error, _BROKE_OFF) else ""
+            said = self._cleaned(error.text_so_far) if isinstance(error, _BROKE_OFF) else ""
             if said and not has_slur(said):
                 return texts.unfinished(closed(said), error_id), False
             return texts.model_down(error_id, again=error.retryable), True
@@ -216,10 +218,13 @@ class _Attempt:
             self._timings = final.timings
             tokens = final.usage.prompt_tokens
             owner.room.accepted(self._reply.conversation, size(messages), tokens)
-            text = clean_reply(text)
+            text = self._cleaned(text)
             if text and not has_slur(text):
                 return text
         return ""
+
+    def _cleaned(self, text: str) -> str:
+        return clean_reply(text, speakers=self._speakers, own=self._outlet.own_names)
 
     async def _show(self, text: str) -> None:
         """Offer what there is; the longer it is, the less often, as cleaning reads all of it."""
@@ -227,7 +232,7 @@ class _Attempt:
         if now < self._show_next:
             return
         self._show_next = now + len(text) * _PAUSE_PER_CHARACTER
-        shown = clean_reply(text)
+        shown = self._cleaned(text)
         if shown and not has_slur(shown) and await self._outlet.show(shown):
             self._work.committed = True
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)([^\n`]*)$", re.MULTILINE)
+from bot.core.code import FENCE, fences
+
 _BREAKS = (
     re.compile(r"\n[ \t]*\n+"),
     re.compile(r"\n"),
@@ -52,7 +53,7 @@ def split(text: str, limit: int, measure: Callable[[str], int] = len) -> list[st
 def closed(text: str) -> str:
     """The text, with a code block that is still open at its end closed."""
     opening = ""
-    for match in _FENCE.finditer(text):
+    for match in FENCE.finditer(text):
         if not opening:
             opening = match.group(1)
         elif match.group(1)[0] == opening[0] and not match.group(2).strip():
@@ -63,7 +64,7 @@ def closed(text: str) -> str:
 def _cut(text: str, limit: int, measure: Callable[[str], int]) -> tuple[int, int, str]:
     """Where to cut: (end of the part, characters of white space to skip, open fence or "")."""
     room = _longest_prefix(text, limit, measure)
-    fences = list(_fences(text, room))
+    blocks = list(fences(text, room))
     best: tuple[int, int] | None = None
     for pattern in _BREAKS:
         found = [
@@ -71,14 +72,14 @@ def _cut(text: str, limit: int, measure: Callable[[str], int]) -> tuple[int, int
             for match in pattern.finditer(text, 0, room + 1)
             if room // 2 <= match.start() <= room and match.start() > 0
         ]
-        outside = [m for m in found if not _inside(m.start(), fences)]
+        outside = [m for m in found if not _inside(m.start(), blocks)]
         if outside:
             last = outside[-1]
             best = (last.start(), last.end() - last.start())
             break
     if best is not None:
         return best[0], best[1], ""
-    opened = _inside(room, fences)
+    opened = _inside(room, blocks)
     if opened is None:
         end = _character_border(text, room)
         return end, 0, ""
@@ -106,23 +107,8 @@ def _longest_prefix(text: str, limit: int, measure: Callable[[str], int]) -> int
     return low
 
 
-def _fences(text: str, room: int) -> Iterator[tuple[int, int, str]]:
-    """(start, end, opening line) of each code block that starts before `room`."""
-    opening: re.Match[str] | None = None
-    for match in _FENCE.finditer(text):
-        if opening is None:
-            if match.start() > room:
-                return
-            opening = match
-        elif match.group(1)[0] == opening.group(1)[0] and not match.group(2).strip():
-            yield opening.start(), match.end(), opening.group()
-            opening = None
-    if opening is not None:
-        yield opening.start(), len(text), opening.group()
-
-
-def _inside(position: int, fences: list[tuple[int, int, str]]) -> tuple[int, str] | None:
-    for start, end, opening in fences:
+def _inside(position: int, blocks: list[tuple[int, int, str]]) -> tuple[int, str] | None:
+    for start, end, opening in blocks:
         if start < position < end:
             return start, opening
     return None

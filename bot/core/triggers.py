@@ -39,11 +39,11 @@ def decide(message: IncomingMessage, settings: TriggerSettings, *, chance: float
         return Reason.DIRECT if settings.direct_messages else None
     if message.replies_to_friend and settings.replies:
         return Reason.REPLY
-    if message.in_friend_thread and settings.threads:
+    if message.in_friend_thread and settings.threads and not message.to_others:
         return Reason.THREAD
-    if not message.text.strip():
+    if not message.heard.strip():
         return None
-    if settings.name and _says(message.text, settings.name):
+    if settings.name and _says(message.heard, settings.name):
         return Reason.NAME
     if chance < settings.interject_probability:
         return Reason.INTERJECTION

@@ -109,7 +109,7 @@ class SqlStore:
         turn_id = await add_turn(
             connection,
             conversation_id,
-            Role.USER,
+            Role.FRIEND if message.by_friend else Role.USER,
             message.text,
             [message.message_id],
             message.author,
@@ -293,6 +293,39 @@ class SqlStore:
             )
             .values(text=text)
         )
+
+    @_writes
+    async def replace(
+        self, connection: AsyncConnection, message_id: str, message: IncomingMessage
+    ) -> bool:
+        """Put a message in the place of a remembered one; see the port."""
+        place, author = message.conversation, message.author
+        found = turns_of(place.platform, place.channel, message_id)
+        await lock(connection, select(turns.c.conversation_id).where(turns.c.id.in_(found)))
+        turn_ids = list(
+            await connection.scalars(
+                select(turns.c.id).where(turns.c.role == Role.USER, turns.c.id.in_(found))
+            )
+        )
+        if not turn_ids:
+            return False
+        await note_event(connection, place.platform, message.event_id, self._clock())
+        await connection.execute(
+            update(turns)
+            .where(turns.c.id.in_(turn_ids))
+            .values(text=message.text, person_id=author.id, person_name=author.name)
+        )
+        await connection.execute(
+            update(turn_messages)
+            .where(turn_messages.c.turn_id.in_(turn_ids), turn_messages.c.message_id == message_id)
+            .values(message_id=message.message_id)
+        )
+        await connection.execute(
+            update(replies)
+            .where(replies.c.turn_id.in_(turn_ids), replies.c.state == ReplyState.QUEUED)
+            .values(author_id=author.id, author_name=author.name, address=dict(message.address))
+        )
+        return True
 
     async def delete(self, platform: str, channel: str, message_id: str) -> None:
         """Follow a deletion; a promise to answer a deleted message is cancelled.

@@ -10,16 +10,18 @@ import discord
 import structlog
 
 from bot.errors import StoreFailed
+from bot.platforms.discord.beginnings import Beginnings
 from bot.platforms.discord.commands import FriendCommands
 from bot.platforms.discord.incoming import (
     NAME,
     conversation_of,
     incoming,
+    is_from_proxy,
     is_spoken,
     is_visible,
-    text_of,
 )
 from bot.platforms.discord.missed import Missed
+from bot.platforms.discord.proxies import Proxies
 
 if TYPE_CHECKING:
     from bot.core.friend import Friend
@@ -67,8 +69,12 @@ class Listener(discord.Client):
         self.hears = False
         self._friend = friend
         self._message_content = settings.message_content
+        self._proxies = Proxies(settings.proxy_applications)
+        self._beginnings = Beginnings(friend, courier)
         self._order: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._missed = Missed(self, friend, courier, hear=self._hear, in_order=self._in_order)
+        self._missed = Missed(
+            self, friend, courier, hear=self._hear, follow=self._follow, in_order=self._in_order
+        )
 
     async def setup_hook(self) -> None:
         """Between login and the gateway: register the commands, if they changed."""
@@ -113,16 +119,13 @@ class Listener(discord.Client):
                 await self._hear(message)
 
     async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
-        """Follow an edit, which may be of a message from before this process."""
-        message, me = event.message, self.user
-        if me is None or not self._concerns_friend(message):
-            return
-        async with self._in_order(event.channel_id):
-            try:
-                channel, text = str(event.channel_id), text_of(message, me)
-                await self._friend.on_edit(NAME, channel, str(event.message_id), text)
-            except StoreFailed as error:
-                _log.error("store.failed", error=str(error))
+        """Follow an edit, which may be of a message from before this process.
+
+        Discord reports one also when it has made the preview of a link.
+        """
+        if self._concerns_friend(event.message):
+            async with self._in_order(event.channel_id):
+                await self._follow(event.message, calls=event.message.edited_at is not None)
 
     async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
         """Follow a deletion."""
@@ -151,6 +154,7 @@ class Listener(discord.Client):
         async with self._in_order(channel_id):
             try:
                 for message in sorted(messages):
+                    self._proxies.gone(message)
                     await self._friend.on_delete(NAME, str(channel_id), str(message))
             except StoreFailed as error:
                 _log.error("store.failed", error=str(error))
@@ -168,9 +172,29 @@ class Listener(discord.Client):
     async def _hear(self, message: discord.Message) -> None:
         """Hand a message to the core, unless it is friend's own or cannot be read."""
         me = self.user
-        if me is not None and self._concerns_friend(message):
-            taking_part = await self._takes_part(message.channel)
-            await self._friend.on_message(incoming(message, me, in_friend_thread=taking_part))
+        if me is None or not self._concerns_friend(message):
+            return
+        await self._beginnings.remember(message, me)
+        taking_part = await self._takes_part(message.channel)
+        proxies = self._proxies.applications
+        said = incoming(message, me, in_friend_thread=taking_part, proxies=proxies)
+        original = None
+        if is_from_proxy(message, proxies):
+            original = self._proxies.original_of(message)
+        else:
+            self._proxies.heard(message)
+        await self._friend.on_message(said, instead_of=str(original) if original else None)
+
+    async def _follow(self, message: discord.Message, *, calls: bool) -> None:
+        """Have the core follow an edit."""
+        me = self.user
+        if me is None or not self._concerns_friend(message):
+            return
+        said = incoming(message, me, proxies=self._proxies.applications)
+        try:
+            await self._friend.on_edit(said, calls=calls)
+        except StoreFailed as error:
+            _log.error("store.failed", error=str(error))
 
     async def _takes_part(self, thread: object) -> bool:
         """Whether this is a thread that friend was added to or has spoken in."""

@@ -171,7 +171,7 @@ class Courier:
         Discord does not store nonces, so they are not among what is read here.
         """
         place = self._place(channel, guild)
-        me = self._me
+        me = self.me
 
         async def read() -> list[Posted]:
             since = discord.Object(after)
@@ -192,7 +192,8 @@ class Courier:
         return self._client.get_partial_messageable(channel, guild_id=guild)
 
     @property
-    def _me(self) -> discord.ClientUser | None:
+    def me(self) -> discord.ClientUser | None:
+        """Who friend is on Discord; None before it has logged in."""
         return self._client.user if self._client is not None else None
 
     async def _unless_gone(self, call: Callable[[], Awaitable[object]], channel: int) -> bool:

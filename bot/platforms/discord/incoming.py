@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from bot.core.conversation import ConversationKey, IncomingMessage, Person
-from bot.platforms.discord.markup import Names, mentioned_ids, readable
+from bot.core.conversation import ConversationKey, IncomingMessage, Person, Quote
+from bot.platforms.discord.beside import files_of, words_beside
+from bot.platforms.discord.markup import Names, channel_ids, is_to_others, mentioned_ids, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 NAME = "discord"
 
@@ -45,42 +46,97 @@ def is_visible(message: discord.Message, me: discord.abc.User, *, message_conten
 
 
 def incoming(
-    message: discord.Message, me: discord.abc.User, *, in_friend_thread: bool = False
+    message: discord.Message,
+    me: discord.abc.User,
+    *,
+    in_friend_thread: bool = False,
+    proxies: Collection[str] = (),
 ) -> IncomingMessage:
-    """The message as the core takes it; its address survives a restart."""
+    """The message as the core takes it; its address survives a restart.
+
+    Args:
+        proxies: ids of applications whose webhooks speak for people.
+    """
     written = mentioned_ids(message.content)
     role = my_role(message.guild)
     key = conversation_of(message.channel, message.channel.id, guild_id(message))
+    read = _reader(message, me)
+    is_proxied = is_from_proxy(message, proxies)
     return IncomingMessage(
         event_id=str(message.id),
         conversation=key,
         message_id=str(message.id),
-        author=Person(str(message.author.id), message.author.display_name),
-        text=text_of(message, me),
+        author=_author(message, is_proxied=is_proxied),
+        text=read(message.content),
         sent_at=message.created_at,
         address=address(message),
         is_direct=message.channel.type is discord.ChannelType.private,
         mentions_friend=me.id in written or (role != 0 and role in written),
         replies_to_friend=_replies_to(message, me, written),
         in_friend_thread=in_friend_thread,
-        from_bot=message.author.bot or message.webhook_id is not None,
-        has_attachments=bool(message.attachments or message.stickers or message.poll),
+        from_bot=(message.author.bot or message.webhook_id is not None) and not is_proxied,
+        beside=words_beside(message, read),
+        files=files_of(message),
+        quote=_quote(message, me),
+        to_others=_is_to_others(message, me, role),
+        by_friend=message.author.id == me.id,
     )
 
 
-def text_of(message: discord.Message, me: discord.abc.User) -> str:
-    """What was said, with names for ids and without friend's own mention."""
+def is_from_proxy(message: discord.Message, proxies: Collection[str]) -> bool:
+    """Whether a webhook of one of these applications said this for a person."""
+    return message.webhook_id is not None and str(message.application_id) in proxies
+
+
+def my_names(guild: discord.Guild | None, me: discord.abc.User | None) -> frozenset[str]:
+    """What friend is called there."""
+    here = guild.me if guild is not None else None
+    names = {user.display_name for user in (me, here) if user is not None}
+    return frozenset(names | ({me.name} if me is not None else set()))
+
+
+def _author(message: discord.Message, *, is_proxied: bool) -> Person:
+    """Who spoke. A proxy has one webhook for all of its people, who differ by their names."""
+    name = message.author.display_name
+    if is_proxied:
+        return Person(f"{message.application_id}:{name}", name)
+    return Person(str(message.author.id), name)
+
+
+def _quote(message: discord.Message, me: discord.abc.User) -> Quote | None:
+    """The message that this one replies to, as far as Discord shows it."""
+    reference = message.reference
+    earlier = reference.resolved if reference is not None else None
+    if message.type is not discord.MessageType.reply or not isinstance(earlier, discord.Message):
+        return None
+    read = _reader(earlier, me)
+    said = "\n".join(part for part in (read(earlier.content), words_beside(earlier, read)) if part)
+    speaker = None if earlier.author.id == me.id else earlier.author.display_name
+    return Quote(str(earlier.id), speaker, said or "; ".join(files_of(earlier)))
+
+
+def _is_to_others(message: discord.Message, me: discord.abc.User, role: int) -> bool:
+    if is_to_others(message.content, me=me.id, my_role=role):
+        return True
+    reference = message.reference
+    earlier = reference.resolved if reference is not None else None
+    if message.type is not discord.MessageType.reply or not isinstance(earlier, discord.Message):
+        return False
+    return earlier.author.id not in {me.id, message.author.id}
+
+
+def _reader(message: discord.Message, me: discord.abc.User) -> Callable[[str], str]:
+    """What makes content of this message readable."""
     guild = message.guild
     my_name = me.display_name
     if guild is not None and guild.me is not None:
         my_name = guild.me.display_name
-    return readable(
-        message.content,
-        _names(message),
-        me=me.id,
-        my_name=my_name,
-        my_role=my_role(guild),
-    ).strip()
+
+    def read(content: str) -> str:
+        names = _names(message, content)
+        return readable(content, names, me=me.id, my_name=my_name, my_role=my_role(guild)).strip()
+
+    return read
 
 
 def address(message: discord.Message) -> Mapping[str, str]:
@@ -114,14 +170,18 @@ def _replies_to(message: discord.Message, me: discord.abc.User, written: set[int
     return me.id not in written and any(user.id == me.id for user in message.mentions)
 
 
-def _names(message: discord.Message) -> Names:
+def _names(message: discord.Message, content: str) -> Names:
     guild = message.guild
     channels: dict[int, str] = {}
+    users = {user.id: user.display_name for user in message.mentions}
+    roles = {role.id: role.name for role in message.role_mentions}
     if guild is not None:
-        for channel in message.channel_mentions:
-            channels[channel.id] = channel.name
-    return Names(
-        users={user.id: user.display_name for user in message.mentions},
-        roles={role.id: role.name for role in message.role_mentions},
-        channels=channels,
-    )
+        for channel_id in channel_ids(content):
+            channel = guild.get_channel_or_thread(channel_id)
+            if channel is not None:
+                channels[channel_id] = channel.name
+        for mentioned in mentioned_ids(content) - users.keys():
+            role = guild.get_role(mentioned)
+            if role is not None:
+                roles[mentioned] = role.name
+    return Names(users=users, roles=roles, channels=channels)

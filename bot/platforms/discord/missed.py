@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import discord
 import structlog
@@ -39,6 +39,17 @@ CHANNELS = 100
 MESSAGES = 500
 """That are read in one channel, from the oldest on; 100 a request."""
 
+EDITED = 100
+"""Older messages of a place friend knows that are looked through for edits; one request."""
+
+
+class Follow(Protocol):
+    """Follows an edit; with `calls`, one that mentions friend may call it."""
+
+    def __call__(self, message: discord.Message, *, calls: bool) -> Awaitable[None]:
+        """Take in the message as it is now."""
+        ...
+
 
 class Missed:
     """Has the messages heard that came before a session, channel by channel.
@@ -46,6 +57,7 @@ class Missed:
     Args:
         courier: whose patience the requests have.
         hear: takes one message in.
+        follow: takes in what became of a message that was heard before.
         in_order: the lock that keeps a channel's order, by the channel's id.
     """
 
@@ -56,15 +68,18 @@ class Missed:
         courier: Courier,
         *,
         hear: Callable[[discord.Message], Awaitable[None]],
+        follow: Follow,
         in_order: Callable[[int], asyncio.Lock],
     ) -> None:
         self._client = client
         self._friend = friend
         self._courier = courier
         self._hear = hear
+        self._follow = follow
         self._in_order = in_order
         self._since = 0
         self._heard: set[int] = set()
+        self._answered: set[int | None] = set()
         self._looking: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -72,6 +87,7 @@ class Missed:
         within = min(self._friend.answer_within, LONGEST)
         self._since = discord.utils.time_snowflake(datetime.now(UTC) - within)
         self._heard.clear()
+        self._answered.clear()
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
@@ -113,6 +129,8 @@ class Missed:
         for channel in [*direct, *self._spoken_in(known)]:
             async with self._in_order(channel.id):
                 await self._hear_channel(channel)
+                if channel.id in known:
+                    await self._follow_edits(channel)
 
     def _direct(self, channel_id: int) -> MessageableChannel:
         """A direct message channel; Discord names none to a new session."""
@@ -120,7 +138,7 @@ class Missed:
         return self._client.get_partial_messageable(channel_id, type=kind)
 
     def _spoken_in(self, known: Collection[int]) -> list[MessageableChannel]:
-        """Channels of servers with recent messages: those that friend knows, and the newest, first.
+        """Channels of servers that friend knows, and those with recent messages, the newest first.
 
         A server comes with the ids of its channels' last messages, which tell their time.
         """
@@ -131,7 +149,8 @@ class Missed:
                 (channel.id in known, channel.last_message_id or 0, channel)
                 for channels in rooms
                 for channel in channels
-                if (channel.last_message_id or 0) > self._since and _is_readable(channel)
+                if ((channel.last_message_id or 0) > self._since or channel.id in known)
+                and _is_readable(channel)
             ]
         found.sort(key=lambda row: row[:2], reverse=True)
         return [channel for _, _, channel in found[:CHANNELS]]
@@ -144,31 +163,57 @@ class Missed:
             return
         missed = [m for m in await self._read(channel) if before is None or m.id < before]
         for message in missed:
-            await _whole(self._hear(message))
+            await _whole(self._take(message))
         self._heard.add(channel.id)
         if missed:
             _log.info("discord.looked_back", channel=channel.id, messages=len(missed))
 
-    async def _read(self, channel: MessageableChannel) -> list[discord.Message]:
-        """Recent messages without friend's own, and without those it has answered.
+    async def _take(self, message: discord.Message) -> None:
+        """Have a message heard, unless it was answered, and its edit followed."""
+        is_answered = message.id in self._answered
+        if not is_answered:
+            await self._hear(message)
+        if message.edited_at is not None:
+            await self._follow(message, calls=not is_answered)
 
-        A channel that cannot be read is passed over.
-        """
+    async def _follow_edits(self, channel: MessageableChannel) -> None:
+        """Have edits of older messages followed; a mention in one that is new calls friend."""
+
+        async def history() -> list[discord.Message]:
+            before = discord.Object(self._since)
+            return [message async for message in channel.history(limit=EDITED, before=before)]
+
+        since = discord.utils.snowflake_time(self._since)
+        for message in reversed(await self._look(channel, history)):
+            edited_at = message.edited_at
+            if edited_at is not None and message.author != self._client.user:
+                await _whole(self._follow(message, calls=edited_at > since))
+
+    async def _read(self, channel: MessageableChannel) -> list[discord.Message]:
+        """Recent messages without friend's own; which of them it has answered is noted."""
 
         async def history() -> list[discord.Message]:
             since = discord.Object(self._since)
             found = channel.history(limit=MESSAGES, after=since, oldest_first=True)
             return [message async for message in found]
 
+        said = await self._look(channel, history)
+        me = self._client.user
+        own = [message for message in said if message.author == me]
+        self._answered |= {m.reference.message_id for m in own if m.reference}
+        return [message for message in said if message.author != me]
+
+    async def _look(
+        self,
+        channel: MessageableChannel,
+        history: Callable[[], Awaitable[list[discord.Message]]],
+    ) -> list[discord.Message]:
+        """Read; a channel that cannot be read is passed over."""
         try:
-            said = await self._courier.attempt(history)
+            return await self._courier.attempt(history)
         except (discord.HTTPException, DeliveryFailed) as error:
             _log.warning("discord.not_looked_back", channel=channel.id, error=str(error))
             return []
-        me = self._client.user
-        own = [message for message in said if message.author == me]
-        answered = {message.reference.message_id for message in own if message.reference}
-        return [m for m in said if m.author != me and m.id not in answered]
 
 
 def _is_readable(channel: discord.abc.GuildChannel | discord.Thread) -> bool:

@@ -56,7 +56,9 @@ class DiscordOutlet:
         *,
         recovering: bool,
         pace: Pace,
+        own_names: frozenset[str] = frozenset(),
     ) -> None:
+        self.own_names = own_names
         self._courier = courier
         self._channel = int(address["channel"])
         self._guild = int(address["guild"]) if "guild" in address else None

@@ -14,7 +14,7 @@ import structlog
 from bot.errors import BadToken, DeliveryFailed, MissingIntent, PlatformFailed
 from bot.platforms.discord.client import Listener, ShardedListener
 from bot.platforms.discord.courier import LOGIN_REFUSED, Courier, Patience
-from bot.platforms.discord.incoming import NAME
+from bot.platforms.discord.incoming import NAME, my_names
 from bot.platforms.discord.outlet import DiscordOutlet, Pace
 
 if TYPE_CHECKING:
@@ -75,8 +75,15 @@ class DiscordPlatform:
         self, address: Mapping[str, str], reply_key: str, *, recovering: bool
     ) -> DiscordOutlet:
         """The way back to a message; see `bot.core.platform.Platform`."""
+        listener = self._listener
+        guild = listener.get_guild(int(address.get("guild", 0))) if listener else None
         return DiscordOutlet(
-            self._courier, address, reply_key, recovering=recovering, pace=self._pace
+            self._courier,
+            address,
+            reply_key,
+            recovering=recovering,
+            pace=self._pace,
+            own_names=my_names(guild, self._courier.me),
         )
 
     async def __aenter__(self) -> Self:

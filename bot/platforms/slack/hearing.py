@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,12 +15,12 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.core.conversation import ConversationKey, IncomingMessage
 from bot.core.friend import Friend
 from bot.errors import StoreFailed
+from bot.platforms.slack.beside import Event
 from bot.platforms.slack.failures import CALL_ERRORS
 from bot.platforms.slack.incoming import (
     PLATFORM,
     Deletion,
     Edit,
-    Event,
     is_own,
     is_spoken,
     key_of,
@@ -28,7 +28,6 @@ from bot.platforms.slack.incoming import (
     read_change,
     read_message,
 )
-from bot.platforms.slack.markup import mentioned, readable
 from bot.platforms.slack.people import Names
 from bot.platforms.slack.signin import Identity
 
@@ -50,8 +49,15 @@ THREAD_SECONDS = 1.0
 class Hearing:
     """Takes events in; on return they are durably with friend and may be acknowledged."""
 
-    def __init__(self, friend: Friend, client: AsyncWebClient, me: Identity) -> None:
+    def __init__(
+        self,
+        friend: Friend,
+        client: AsyncWebClient,
+        me: Identity,
+        proxies: Collection[str] = (),
+    ) -> None:
         self._friend = friend
+        self._proxies = proxies
         self._client = client
         self._me = me
         self._names = Names(client)
@@ -60,28 +66,27 @@ class Hearing:
         self._taken: TTLCache[str, bool] = TTLCache(10_000, TWIN_SECONDS)
         self._looked_at: LRUCache[str, bool] = LRUCache(10_000)
 
-    async def on_event(self, event: Event, team_id: str) -> None:
+    async def on_event(self, event: Event) -> None:
         """Take in a `message` or `app_mention` event of any kind."""
         channel = str(event.get("channel", ""))
         lock = self._order.setdefault(channel, asyncio.Lock())
         async with lock:
             match read_change(event, self._me):
-                case Edit(ts=ts, text=raw):
-                    names = await self._names.of(mentioned(raw))
-                    text = readable(raw, names=names, own_id=self._me.user_id)
-                    await self._friend.on_edit(PLATFORM, channel, ts, text)
+                case Edit(message=message, adds_mention=calls):
+                    if is_spoken(message):
+                        await self._friend.on_edit(await self._read(message), calls=calls)
                 case Deletion(ts=ts):
                     await self._friend.on_delete(PLATFORM, channel, ts)
                 case None:
                     if is_spoken(event) and not is_own(event, self._me):
-                        await self._hear(event, team_id)
+                        await self._hear(event)
 
-    def on_open(self, event: Event, team_id: str) -> None:
+    def on_open(self, event: Event) -> None:
         """Somebody opens friend's messages, and may write."""
-        place = ConversationKey(PLATFORM, team_id, str(event.get("channel", "")))
+        place = ConversationKey(PLATFORM, self._me.team_id, str(event.get("channel", "")))
         self._friend.expect(place, str(event.get("user", "")), is_direct=True)
 
-    async def _hear(self, event: Event, team_id: str) -> None:
+    async def _hear(self, event: Event) -> None:
         """Take a new message in, and its twin not: a mention comes as two events.
 
         The store would know the twin as well, if it is up; a person is to hear that it is down
@@ -90,7 +95,7 @@ class Hearing:
         identity = f"{event['channel']}:{event['ts']}"
         if identity in self._taken:
             return
-        await self._take(await self._read(event, team_id), event)
+        await self._take(await self._read(event), event)
         self._taken[identity] = True
 
     async def _take(self, message: IncomingMessage, event: Event) -> None:
@@ -98,32 +103,33 @@ class Hearing:
             await self._friend.on_message(message)
             return
         top_level = message.conversation.thread == message.message_id
-        if message.mentions_friend and top_level and not message.text:
+        is_bare = not message.heard and not message.files
+        if message.mentions_friend and top_level and is_bare:
             await self._remember_just_said(message)
         elif message.mentions_friend and not top_level and not message.in_friend_thread:
             await self._remember_thread(event, message)
         if top_level and not message.is_direct:
-            if message.mentions_friend or not message.text:
+            if message.mentions_friend or not message.heard:
                 self._just_said.pop(message.conversation.channel, None)
             else:
                 self._just_said[message.conversation.channel] = message
         await self._friend.on_message(message)
 
-    async def _read(self, event: Event, team_id: str) -> IncomingMessage:
+    async def _read(self, event: Event) -> IncomingMessage:
         threaded = bool(event.get("thread_ts")) and event["thread_ts"] != event["ts"]
-        takes_part = threaded and await self._takes_part(event, team_id)
+        takes_part = threaded and await self._takes_part(event)
         return read_message(
             event,
-            team_id=team_id,
             me=self._me,
-            names=await self._names.of(people_in(event) - {self._me.user_id}),
+            names=await self._names.of(people_in(event)),
             in_friend_thread=takes_part,
+            proxies=self._proxies,
         )
 
-    async def _takes_part(self, event: Event, team_id: str) -> bool:
+    async def _takes_part(self, event: Event) -> bool:
         """Whether friend has spoken in the thread; no, while the history is down."""
         try:
-            return await self._friend.takes_part(key_of(event, team_id))
+            return await self._friend.takes_part(key_of(event, self._me.team_id))
         except StoreFailed as error:
             _log.error("store.failed", error=str(error))
             return False
@@ -168,8 +174,11 @@ class Hearing:
         earlier = {**earlier, "channel": event["channel"]}
         if not is_spoken(earlier) or is_own(earlier, self._me):
             return
-        read = await self._read(earlier, mention.conversation.space)
-        if read.text and not read.from_bot and float(read.message_id) < float(mention.message_id):
+        read = await self._read(earlier)
+        is_root = read.message_id == mention.conversation.thread
+        if read.from_bot and not is_root:
+            return
+        if float(read.message_id) < float(mention.message_id):
             await self._remember(read)
 
 

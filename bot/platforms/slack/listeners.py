@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Any
 
 import structlog
@@ -39,17 +39,17 @@ class _Listeners:
         self._hearing = hearing
         self._me = me
 
-    async def on_event(self, event: dict[str, Any], body: dict[str, Any]) -> None:
-        await self._hearing.on_event(event, str(body.get("team_id") or self._me.team_id))
+    async def on_event(self, event: dict[str, Any]) -> None:
+        await self._hearing.on_event(event)
 
-    async def on_open(self, event: dict[str, Any], body: dict[str, Any]) -> None:
-        self._hearing.on_open(event, str(body.get("team_id") or self._me.team_id))
+    async def on_open(self, event: dict[str, Any]) -> None:
+        self._hearing.on_open(event)
 
     async def on_other_event(self) -> None:
         """An app may be subscribed to more; unacknowledged, Slack would send it again."""
 
     async def on_reset(self, ack: AsyncAck, command: dict[str, Any]) -> None:
-        channel = ConversationKey(PLATFORM, str(command["team_id"]), str(command["channel_id"]))
+        channel = ConversationKey(PLATFORM, self._me.team_id, str(command["channel_id"]))
         reset = self._friend.reset_for(
             channel,
             str(command["user_id"]),
@@ -66,7 +66,7 @@ class _Listeners:
     ) -> None:
         await ack()
         message = {**shortcut["message"], "channel": shortcut["channel"]["id"]}
-        conversation = key_of(message, str(shortcut["team"]["id"]))
+        conversation = key_of(message, self._me.team_id)
         reset = self._friend.reset_for(
             conversation,
             str(shortcut["user"]["id"]),
@@ -95,12 +95,14 @@ def bolt_app(
     *,
     signing_secret: str | None,
     wake_on_open: bool,
+    proxies: Collection[str] = (),
 ) -> AsyncApp:
     """The Bolt app.
 
     Args:
         signing_secret: for signed HTTP; None in Socket Mode, whose socket is proof enough.
         wake_on_open: whether opening friend's messages lets the model wake.
+        proxies: ids of apps that speak for people.
     """
 
     async def authorize() -> AuthorizeResult:
@@ -123,7 +125,7 @@ def bolt_app(
         ignoring_self_events_enabled=False,
         process_before_response=True,
     )
-    listeners = _Listeners(friend, Hearing(friend, client, me), me)
+    listeners = _Listeners(friend, Hearing(friend, client, me, proxies), me)
     app.event("message")(listeners.on_event)
     app.event("app_mention")(listeners.on_event)
     if wake_on_open:

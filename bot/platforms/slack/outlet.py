@@ -37,7 +37,9 @@ class SlackOutlet:
         budgets: StreamBudgets,
         refusals: Refusals,
         recovering: bool,
+        own_names: frozenset[str] = frozenset(),
     ) -> None:
+        self.own_names = own_names
         self._client = client
         self._address = address
         self._key = reply_key

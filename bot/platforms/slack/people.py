@@ -22,7 +22,7 @@ ANSWER_SECONDS = 1.0
 
 
 class Names:
-    """Display names by user id; whoever cannot be asked for in time goes by the id."""
+    """Display names by user id; whoever cannot be asked for in time has none."""
 
     def __init__(self, client: AsyncWebClient) -> None:
         self._client = client
@@ -53,4 +53,6 @@ class Names:
         user = answer.get("user") or {}
         profile = user.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), user.get("name"))
-        self._known[user_id] = next((name for name in names if name), user_id)
+        name = next((name for name in names if name), None)
+        if name is not None:
+            self._known[user_id] = name

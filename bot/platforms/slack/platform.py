@@ -115,6 +115,7 @@ class SlackPlatform:
             friend,
             signing_secret=signing_secret,
             wake_on_open=self._settings.wake_on_open,
+            proxies=self._settings.proxy_applications,
         )
 
     def outlet(
@@ -129,4 +130,5 @@ class SlackPlatform:
             budgets=self._budgets,
             refusals=self._refusals,
             recovering=recovering,
+            own_names=frozenset({self._me.name} if self._me else ()),
         )

@@ -25,6 +25,7 @@ class Identity:
     team: str
     user_id: str
     bot_id: str
+    name: str = "friend"
 
 
 async def sign_in(client: AsyncWebClient) -> Identity:
@@ -53,6 +54,7 @@ async def sign_in(client: AsyncWebClient) -> Identity:
         team=str(answer.get("team", "")),
         user_id=str(answer["user_id"]),
         bot_id=str(answer.get("bot_id", "")),
+        name=str(answer.get("user") or "friend"),
     )
 
 

@@ -110,6 +110,7 @@ class TerminalOutlet:
     """See `bot.core.ports.Outlet`."""
 
     max_characters = 1_000_000
+    own_names = frozenset({"friend"})
 
     def __init__(self, draft: Draft | None, reply_key: str) -> None:
         self._draft = draft

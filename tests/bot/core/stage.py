@@ -74,6 +74,8 @@ class Stage:
 
 
 class StageOutlet:
+    own_names = frozenset({"Marvin"})
+
     def __init__(
         self, stage: Stage, address: Mapping[str, str], key: str, recovering: bool
     ) -> None:

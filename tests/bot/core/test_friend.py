@@ -225,8 +225,8 @@ async def test_a_bare_mention_after_a_failure_does_not_answer_the_older_question
 
 async def test_a_picture_alone_is_answered_once(on_stage: Scene) -> None:
     for _ in range(2):
-        await on_stage.say("", number=5, has_attachments=True)
-    await on_stage.say("", mention=False, has_attachments=True)
+        await on_stage.say("", number=5, files=("a picture, cat.png",))
+    await on_stage.say("", mention=False, files=("a picture, cat.png",))
     await on_stage.quiet()
     assert on_stage.stage.texts() == [texts.ONLY_TEXT]
 
@@ -314,7 +314,8 @@ async def test_deleting_the_end_of_a_burst_leaves_the_rest_to_answer(
 async def test_an_edit_changes_what_the_model_reads(on_stage: Scene) -> None:
     await on_stage.say("my cat is calld Tom")
     await on_stage.quiet()
-    await on_stage.friend.on_edit("stage", "general", "1", "my cat is called Tom")
+    edited = on_stage.message("my cat is called Tom", number=1)
+    await on_stage.friend.on_edit(edited, calls=True)
     await on_stage.say("and?")
     await on_stage.quiet()
     assert on_stage.prompts()[-1][0] == ("user", "my cat is called Tom")

@@ -138,7 +138,7 @@ async def test_name_that_cannot_be_learnt_does_not_hold_a_message_up(
     async with stage.bot():
         await slack.say(slack.dm(alice), alice, "hi")
         assert (await slack.wait_for_message(slack.dm(alice))).text == "I heard: hi"
-    assert stage.model.requests[0]["messages"][0]["name"] == alice.id
+    assert stage.model.requests[0]["messages"][0]["name"] == "someone"
 
 
 async def test_model_down_is_one_sentence_and_the_message_counts_later(
