@@ -67,8 +67,8 @@ def finetune(
         list[Path],
         _option(
             _DATA,
-            "Conversations: .jsonl, .jsonl.zst, .csv, .tsv, Topical-Chat's .json, or an export of "
-            "Slack or Discord. May be repeated.",
+            "Conversations: .jsonl, .jsonl.zst, .csv, .tsv, Topical-Chat's .json, an export of "
+            "Slack or Discord; or `talks`, those written for friend. May be repeated.",
         ),
     ],
     out: Annotated[
@@ -91,6 +91,15 @@ def finetune(
         list[str] | None,
         _option(
             _DATA, "How often an epoch uses a source, as topical-chat=4.", metavar="SOURCE=WEIGHT"
+        ),
+    ] = None,
+    people: Annotated[
+        list[str] | None,
+        _option(
+            _DATA,
+            "A source in which both speakers are people: both get the user's label, so that the "
+            "model learns the language and not to be one of them. May be repeated.",
+            metavar="SOURCE",
         ),
     ] = None,
     learn: Annotated[
@@ -230,7 +239,7 @@ def finetune(
     place = _device(device)
     settings = TrainSettings(
         data=tuple(data), out=out, valid=tuple(valid or ()), held_out=held_out, imitate=imitate,
-        keep=tuple(keep or ()), mixture=_mixture(mixture or []),
+        keep=tuple(keep or ()), mixture=_mixture(mixture or []), people=tuple(people or ()),
         learn=usual.learn if learn is None else learn.value,
         base=base, tokenizer=tokenizer, layers=layers, width=width, vocab_size=vocab_size,
         method=method.value,

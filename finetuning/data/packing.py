@@ -10,8 +10,9 @@ A row holds a token as its id, or, where it is read but not to be learnt, as -2 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -41,14 +42,21 @@ class TokenizedConversation:
     turns: tuple[Tokens, ...]
     weight: float
     roles: bool = False
+    people: bool = False
+    """Whether both speakers are people: the user's label stands before every turn."""
+
+
+Draw = Callable[[np.random.Generator], Iterable[Conversation]]
+"""Conversations of an epoch that are drawn anew for each."""
 
 
 def tokenize(
     conversations: Iterable[Conversation],
     text: ChatText,
     mixture: Mapping[str, float] = MIXTURE,
+    people: Collection[str] = (),
 ) -> list[TokenizedConversation]:
-    """Encode conversations once, for all epochs."""
+    """Encode conversations. `people`: sources whose speakers are both people."""
     conversations = list(conversations)
     texts = [turn for conversation in conversations for turn in conversation.turns]
     encoded: list[Tokens] = []
@@ -59,7 +67,11 @@ def tokenize(
     for one in conversations:
         turns = tuple(encoded[at : at + len(one.turns)])
         at += len(turns)
-        result.append(TokenizedConversation(turns, mixture.get(one.source, 1.0), one.roles))
+        result.append(
+            TokenizedConversation(
+                turns, mixture.get(one.source, 1.0), one.roles, one.source in people
+            )
+        )
     return result
 
 
@@ -75,6 +87,7 @@ class Packer:
         seed: int = 0,
         learn: Learn = "all",
         alone: bool = False,
+        draw: Draw | None = None,
     ) -> None:
         """Set up the packing.
 
@@ -83,8 +96,11 @@ class Packer:
             learn: what of a conversation is learnt.
             alone: each piece has a row to itself and begins as the server begins, with the
                 end-of-text token. A learnt state needs that: it stands at a conversation's start.
+            draw: gives more conversations, others each epoch.
         """
         self._conversations = conversations
+        self._draw = draw
+        self._text = text
         self._marks = text.marks
         self._room = row_length + 1
         self._seed = seed
@@ -94,11 +110,8 @@ class Packer:
     def epoch(self, number: int) -> npt.NDArray[np.int32]:
         """Rows of epoch `number`: int32 [rows, row_length + 1], padded with IGNORED."""
         random = np.random.default_rng([self._seed, number])
-        pieces = [
-            piece
-            for conversation in self._conversations
-            for piece in self._drawn(conversation, random)
-        ]
+        conversations = chain(self._conversations, self._new(random))
+        pieces = [piece for one in conversations for piece in self._drawn(one, random)]
         order = random.permutation(len(pieces))
         drawn = [pieces[i] for i in order]
         rows = drawn if self._alone else lay_into_rows(drawn, self._room)
@@ -112,6 +125,9 @@ class Packer:
         marks, room = self._marks, self._room - int(self._alone)
         around = max(len(marks.user), len(marks.assistant)) + len(marks.separator)
         return sum(len(turn) + around > room for one in self._conversations for turn in one.turns)
+
+    def _new(self, random: np.random.Generator) -> list[TokenizedConversation]:
+        return [] if self._draw is None else tokenize(self._draw(random), self._text, {})
 
     def _drawn(
         self, conversation: TokenizedConversation, random: np.random.Generator
@@ -127,8 +143,9 @@ class Packer:
             swap = equals and random.random() < 0.5
             turns = conversation.turns[1:] if swap else conversation.turns
             yield from cut_into_pieces(
-                turns, self._marks, self._room, learn=self._learn, opened=self._alone
-            )
+                turns, self._marks, self._room,
+                learn=self._learn, opened=self._alone, people=conversation.people,
+            )  # fmt: skip
 
 
 def cut_into_pieces(
@@ -138,6 +155,7 @@ def cut_into_pieces(
     *,
     learn: Learn = "all",
     opened: bool = False,
+    people: bool = False,
 ) -> Iterator[Row]:
     """Cut a conversation at turn boundaries into pieces of at most `room` tokens.
 
@@ -148,7 +166,7 @@ def cut_into_pieces(
     opening = _unlearnt(end) if opened else []
     piece = list(opening)
     for index, words in enumerate(turns):
-        own = index % 2 == 1
+        own = index % 2 == 1 and not people
         label = marks.assistant if own else marks.user
         said = words.tolist()[: room - len(opening) - len(label) - len(marks.separator)]
         turn = [*label, *said, *marks.separator]

@@ -62,8 +62,8 @@ def _without_commas(line: str, _: np.random.Generator, __: Collection[str]) -> s
 
 
 def _shortened(line: str, random: np.random.Generator, keep: Collection[str]) -> str:
-    for pattern, short in _JOINED:
-        line = re.sub(pattern, short, line)
+    for pattern, joined in _JOINED:
+        line = re.sub(pattern, joined, line)
 
     def short(found: re.Match[str]) -> str:
         word = found[0]
@@ -77,9 +77,7 @@ def _shortened(line: str, random: np.random.Generator, keep: Collection[str]) ->
 def _misspelt(line: str, random: np.random.Generator, keep: Collection[str]) -> str:
     """One word with a letter lost, doubled, or changed with its neighbour."""
     kept = {part for word in keep for part in word.split()}
-    words = [
-        found for found in _WORD.finditer(line) if len(found[0]) > 3 and found[0] not in kept
-    ]
+    words = [found for found in _WORD.finditer(line) if len(found[0]) > 3 and found[0] not in kept]
     if not words:
         return line
     found = words[int(random.integers(len(words)))]

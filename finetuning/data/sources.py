@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,54 @@ import numpy as np
 from finetuning.data.chat_files import read_chat_file
 from finetuning.data.corpus import Conversation
 from finetuning.data.report import ReadingReport
+from finetuning.data.talk_draws import plain
+from finetuning.data.talk_text import NAME, Split, Talks, is_talks, read_talks, shipped_talks
 from finetuning.errors import CorpusError
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the files hold: conversations as they are, and talks to draw from."""
+
+    conversations: list[Conversation]
+    talks: Talks | None = None
+
+    def plain(self, split: Split) -> list[Conversation]:
+        """The conversations, and one of each talk of a split as it is written."""
+        if self.talks is None:
+            return self.conversations
+        random = np.random.default_rng(0)
+        chosen = self.talks.of(split)
+        return [*self.conversations, *(plain(one, chosen, random) for one in chosen.talks)]
+
+
+def read_source(
+    paths: Sequence[Path], say: Say, *, imitate: str | None = None, keep: Collection[str] = ()
+) -> Source:
+    """As `read_all`, but a path may also be a folder of talks, or `talks` for friend's own.
+
+    Raises:
+        CorpusError: see `read_all`; or there are two folders of talks.
+    """
+    folders = [found for path in paths if (found := _talks_at(path)) is not None]
+    if len(folders) > 1:
+        raise CorpusError("Give one folder of talks; put the texts of both into one.")
+    others = [path for path in paths if _talks_at(path) is None]
+    conversations = read_all(others, say, imitate=imitate, keep=keep)
+    if not folders:
+        return Source(conversations)
+    talks = read_talks(folders[0])
+    patterns = sum(len(one.lines[0]) > 1 for one in talks.talks)
+    say(f"{folders[0].name}: {len(talks.talks) - patterns:,} talks, {patterns:,} patterns")
+    return Source(conversations, talks)
+
+
+def _talks_at(path: Path) -> Path | None:
+    if path.is_dir() and is_talks(path):
+        return path
+    return shipped_talks() if str(path) == NAME and not path.exists() else None
 
 
 def read_all(

@@ -23,18 +23,22 @@ WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 """How often an epoch draws a talk of a kind, or of a kind's part; 1 for those not named."""
 
-_JOINED = 0.2
-_APART = 0.4
-_MADE_UP = 0.15
+_JOINED = 0.2  # chance of one more talk behind a talk
+_APART = 0.4  # of something else between what was told and the asking back
+_MADE_UP = 0.15  # of a name that nobody has
 _NAMES = ("name", "petname")
+_GENERAL = ("openers", "daily", "feelings", "fun", "world", "self", "play", "followups")
 _CLOSE = re.compile(r"\b(just|did i say|word|repeat|again)\b", re.IGNORECASE)
+_ASKS = re.compile(
+    r"\?|\b(whats?|which|whos?|wheres?|when|how|remember|do (you|u)|guess|tell me)\b", re.IGNORECASE
+)
 _GREETS = re.compile(r"^(hi|hello|hey|yo|good (morning|afternoon|evening))\b", re.IGNORECASE)
 _PARTS = re.compile(r"^(bye|good ?night|gn|see (you|ya)|cya|gotta go|i have to go)", re.IGNORECASE)
 _VOWEL = re.compile(r"[aeio]|u(?!ni|s|kul)|8|11\b|18\b", re.IGNORECASE)
 _SOUNDS = (
-    tuple("b d f g h j k l m n p r s t v w z br dr kr tr sh ch".split()),
-    tuple("a e i o u ai ee oo".split()),
-    (*"n l r s k x m t".split(), "", "", "", "th", "nd"),
+    (*"bdfghjklmnprstvwz", "br", "dr", "kr", "tr", "sh", "ch"),
+    (*"aeiou", "ai", "ee", "oo"),
+    (*"nlrskxmt", "", "", "", "th", "nd"),
 )
 
 Said = list[tuple[str, str]]
@@ -48,12 +52,13 @@ class TalkDraws:
         """`weights`: see WEIGHTS, whose values they go before; `talks` is a factor for all."""
         self._talks = talks
         self._weights = {**WEIGHTS, **(weights or {})}
-        short = [one for one in talks.talks if len(one.lines) == 2 and one.kind != "memory"]
-        self._asides = [one for one in short if not one.slots and not _opens_or_ends(one)]
-        self._more = [
-            one for one in talks.talks if one.kind in ("openers", "daily", "feelings", "fun", "world",
-            "self", "play", "odd", "followups") and not _opens_or_ends(one)
-        ]  # fmt: skip
+        general = [
+            one
+            for one in talks.talks
+            if one.kind in _GENERAL and not one.slots and not _opens_or_ends(one)
+        ]
+        self._asides = [one for one in general if len(one.lines) == 2]
+        self._more = general
 
     def epoch(self, random: np.random.Generator) -> Iterator[Conversation]:
         """Each talk as often as its weight says, on average."""
@@ -68,19 +73,12 @@ class TalkDraws:
         if self._asides and _asks_back(talk) and random.random() < _APART:
             for _ in range(int(random.integers(1, 4))):
                 other = self._asides[int(random.integers(len(self._asides)))]
-                at = int(random.integers(1, len(said)))
-                said[at:at] = filled(other, self._talks.fillers, random, values)
+                said[-1:-1] = filled(other, self._talks.fillers, random, values)
         while self._more and random.random() < _JOINED:
             other = self._more[int(random.integers(len(self._more)))]
-            if other.slots & values.keys() or other is talk:
-                break
             said += filled(other, self._talks.fillers, random, values)
         keep = tuple(values.values())
-        turns = [
-            text
-            for user, friend in said
-            for text in (roughened(user, random, keep), friend)
-        ]
+        turns = [text for user, friend in said for text in (roughened(user, random, keep), friend)]
         return Conversation(NAME, tuple(turns), talk.part or talk.kind, roles=True)
 
     def _weight(self, talk: Talk) -> float:
@@ -164,6 +162,8 @@ def _asks_back(talk: Talk) -> bool:
     """Whether the last answer is something told at first, and may as well be asked for later."""
     told, asked, answered = talk.lines[0], talk.lines[-2], talk.lines[-1]
     if len(talk.lines) < 4 or _CLOSE.search(" ".join(asked)):
+        return False
+    if not any(_ASKS.search(text) for text in asked) or any("?" in one for one in talk.lines[-3]):
         return False
     return bool(_slots(told) & _slots(answered) - _slots(asked))
 

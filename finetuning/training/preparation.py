@@ -11,7 +11,14 @@ import numpy.typing as npt
 from finetuning.data.chat_text import ChatText, read_chat_text
 from finetuning.data.corpus import Conversation
 from finetuning.data.packing import MIXTURE, Packer, tokenize
-from finetuning.data.sources import for_vocabulary, held_apart, mixture_in_words, read_all
+from finetuning.data.sources import (
+    Source,
+    for_vocabulary,
+    held_apart,
+    mixture_in_words,
+    read_source,
+)
+from finetuning.data.talk_draws import TalkDraws
 from finetuning.data.tokenizer import train_tokenizer
 from finetuning.errors import CheckpointError, CorpusError
 from finetuning.models.rwkv7 import RWKV7, RWKV7Shape, initialize
@@ -51,11 +58,13 @@ def prepare(settings: TrainSettings, say: Say) -> Prepared:
     earlier = read_record(settings.out)
     if earlier is not None:
         _compare(earlier, settings, say)
-    conversations, held_out = _conversations(settings, say)
+    source, held_out = _conversations(settings, say)
+    conversations = source.conversations
     mixture = {**MIXTURE, **settings.mixture}
-    if words := mixture_in_words(conversations, mixture):
+    if conversations and (words := mixture_in_words(conversations, mixture)):
         say(words)
-    model, text, vocabulary = _model(settings, conversations)
+    draws = None if source.talks is None else TalkDraws(source.talks.of("train"), mixture)
+    model, text, vocabulary = _model(settings, source)
     tuning = Tuning(model, settings)
     _check_vocabulary(text, model.shape.vocab_size, vocabulary)
     if earlier is not None and tuning.fingerprint != earlier.fingerprint:
@@ -69,8 +78,9 @@ def prepare(settings: TrainSettings, say: Say) -> Prepared:
     )  # fmt: skip
     write_record(settings.out, record)
     packer = Packer(
-        tokenize(conversations, text, mixture), text, settings.row_length,
+        tokenize(conversations, text, mixture, settings.people), text, settings.row_length,
         seed=settings.seed, learn=settings.learn, alone=settings.method == "state",
+        draw=None if draws is None else draws.epoch,
     )  # fmt: skip
     if cut := packer.too_long():
         say(f"{cut} turn(s) are longer than a row and lose their ends: raise --row-length.")
@@ -97,19 +107,20 @@ def _compare(earlier: RunRecord, settings: TrainSettings, say: Say) -> None:
         say(f"The run goes on with other settings: {listed}.")
 
 
-def _conversations(
-    settings: TrainSettings, say: Say
-) -> tuple[list[Conversation], list[Conversation]]:
-    found = read_all(settings.data, say, imitate=settings.imitate, keep=settings.keep)
+def _conversations(settings: TrainSettings, say: Say) -> tuple[Source, list[Conversation]]:
+    """What to learn from, and what to watch the loss on: of talks always their own share."""
+    found = read_source(settings.data, say, imitate=settings.imitate, keep=settings.keep)
     if settings.valid:
-        held_out = read_all(settings.valid, say, imitate=settings.imitate, keep=settings.keep)
-        return found, held_out
-    return held_apart(found, settings.held_out, seed=settings.seed)
+        apart = read_source(settings.valid, say, imitate=settings.imitate, keep=settings.keep)
+        return found, apart.plain("valid")
+    if not found.conversations:
+        return found, found.plain("valid") if settings.held_out else []
+    learnt, held_out = held_apart(found.conversations, settings.held_out, seed=settings.seed)
+    apart = Source(held_out, found.talks if settings.held_out else None)
+    return Source(learnt, found.talks), apart.plain("valid")
 
 
-def _model(
-    settings: TrainSettings, conversations: Sequence[Conversation]
-) -> tuple[Model, ChatText, str]:
+def _model(settings: TrainSettings, source: Source) -> tuple[Model, ChatText, str]:
     """The model, its text, and the name of its vocabulary in the run's folder."""
     if settings.base is not None:
         base = open_base(settings.base, settings.tokenizer)
@@ -117,7 +128,8 @@ def _model(
         return base.load(), base.text, kept.name
     path = settings.out / TOKENIZER
     if not path.exists():
-        chosen = for_vocabulary(conversations, {**MIXTURE, **settings.mixture})
+        words = source.plain("train")
+        chosen = for_vocabulary(words, {**MIXTURE, **settings.mixture})
         texts = (turn for one in chosen for turn in one.turns)
         part = path.with_name(path.name + ".part")
         train_tokenizer(texts, settings.vocab_size).save(str(part))
@@ -139,7 +151,7 @@ def _valid_rows(
     settings: TrainSettings, held_out: Sequence[Conversation], text: ChatText
 ) -> npt.NDArray[np.int32]:
     packer = Packer(
-        tokenize(held_out, text, mixture={}), text, settings.row_length,
+        tokenize(held_out, text, {}, settings.people), text, settings.row_length,
         seed=settings.seed, learn=settings.learn, alone=settings.method == "state",
     )  # fmt: skip
     if not held_out:

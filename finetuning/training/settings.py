@@ -26,6 +26,7 @@ class TrainSettings:
     imitate: str | None = None  # whom an export of a channel shall sound like
     keep: tuple[str, ...] = ()  # names in it that are everyday words too
     mixture: Mapping[str, float] = field(default_factory=dict)  # beside MIXTURE
+    people: tuple[str, ...] = ()  # sources whose speakers are both people, none of them friend
     learn: Learn = "all"
 
     base: Path | None = None  # None: from scratch, with the four below
