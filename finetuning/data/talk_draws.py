@@ -18,8 +18,8 @@ from finetuning.data.roughen import roughened
 from finetuning.data.talk_text import NAME, SLOT, Talk, Talks
 
 WEIGHTS: Mapping[str, float] = {
-    f"{NAME}/memory": 3.0, f"{NAME}/self": 2.0, f"{NAME}/patterns": 20.0,
-    f"{NAME}/patterns/recall": 40.0,
+    f"{NAME}/memory": 2.0, f"{NAME}/self": 1.5, f"{NAME}/patterns": 4.0,
+    f"{NAME}/patterns/recall": 8.0,
 }  # fmt: skip
 """How often an epoch draws a talk of a kind, or of a kind's part; 1 for those not named."""
 
