@@ -43,10 +43,10 @@ def read_source(
     Raises:
         CorpusError: see `read_all`; or there are two folders of talks.
     """
-    folders = [found for path in paths if (found := _talks_at(path)) is not None]
+    folders = [found for path in paths if (found := talks_at(path)) is not None]
     if len(folders) > 1:
         raise CorpusError("Give one folder of talks; put the texts of both into one.")
-    others = [path for path in paths if _talks_at(path) is None]
+    others = [path for path in paths if talks_at(path) is None]
     conversations = read_all(others, say, imitate=imitate, keep=keep)
     if not folders:
         return Source(conversations)
@@ -56,7 +56,8 @@ def read_source(
     return Source(conversations, talks)
 
 
-def _talks_at(path: Path) -> Path | None:
+def talks_at(path: Path) -> Path | None:
+    """The folder of talks that `path` names, if it names one."""
     if path.is_dir() and is_talks(path):
         return path
     return shipped_talks() if str(path) == NAME and not path.exists() else None

@@ -23,6 +23,9 @@ WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 """How often an epoch draws a talk of a kind, or of a kind's part; 1 for those not named."""
 
+PATTERNS = "patterns"
+"""The kind of those that are patterns of many."""
+
 _JOINED = 0.2  # chance of one more talk behind a talk
 _APART = 0.4  # of something else between what was told and the asking back
 _MADE_UP = 0.15  # of a name that nobody has
@@ -79,7 +82,7 @@ class TalkDraws:
             said += filled(other, self._talks.fillers, random, values)
         keep = tuple(values.values())
         turns = [text for user, friend in said for text in (roughened(user, random, keep), friend)]
-        return Conversation(NAME, tuple(turns), talk.part or talk.kind, roles=True)
+        return _conversation(talk, turns)
 
     def _weight(self, talk: Talk) -> float:
         kind = f"{NAME}/{talk.kind}"
@@ -90,8 +93,12 @@ class TalkDraws:
 def plain(talk: Talk, talks: Talks, random: np.random.Generator) -> Conversation:
     """One conversation of `talk` as it is written, to measure a model on."""
     said = filled(talk, talks.fillers, random, {})
-    turns = tuple(text for exchange in said for text in exchange)
-    return Conversation(NAME, turns, talk.part or talk.kind, roles=True)
+    return _conversation(talk, [text for exchange in said for text in exchange])
+
+
+def _conversation(talk: Talk, turns: Sequence[str]) -> Conversation:
+    source = talk.kind if talk.kind == PATTERNS else NAME
+    return Conversation(source, tuple(turns), talk.part or talk.kind, roles=True)
 
 
 def filled(
