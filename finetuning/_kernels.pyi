@@ -1,6 +1,7 @@
 """The C++ extension for training on a CPU; `finetuning.models.kernels` is what to use.
 
-All arrays are float32 tensors on the CPU, contiguous; results are written into those given.
+All arrays are float32 tensors on the CPU, contiguous; results are written into those given. What
+mix_forward writes and mix_backward reads, and all of relu_square, may be bfloat16 instead.
 """
 
 from torch import Tensor
@@ -42,3 +43,16 @@ def wkv7_backward(
     dstate: Tensor,
     isa: str = "",
 ) -> None: ...
+def mix_forward(x: Tensor, last: Tensor, mix: Tensor, out: list[Tensor], isa: str = "") -> None: ...
+def mix_backward(
+    x: Tensor,
+    last: Tensor,
+    mix: Tensor,
+    dout: list[Tensor],
+    dx: Tensor,
+    dlast: Tensor,
+    dmix: Tensor,
+    isa: str = "",
+) -> None: ...
+def relu_square_forward(x: Tensor, y: Tensor, isa: str = "") -> None: ...
+def relu_square_backward(x: Tensor, dy: Tensor, dx: Tensor, isa: str = "") -> None: ...

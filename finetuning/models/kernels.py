@@ -1,13 +1,14 @@
-"""RWKV-7's recurrence on a CPU by the extension `finetuning._kernels`, where that was built.
+"""Parts of RWKV-7 on a CPU by the extension `finetuning._kernels`, where that was built.
 
-The same function as `wkv7_recurrent`, for any length, in float32; its gradient too is written out
-there. FRIEND_KERNELS=0 leaves it alone.
+The recurrence is the same function as `wkv7_recurrent`, for any length, in float32. What stands
+before matrix products writes bfloat16 right away where autocast would make that of it. Gradients
+too are written out there. FRIEND_KERNELS=0 leaves it all alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ except ImportError:  # a checkout that was not installed; everything runs withou
 SWITCH = "FRIEND_KERNELS"
 
 _SIZES = 4
-"""Sizes of heads are multiples of this."""
+"""Widths and sizes of heads are multiples of this."""
 
 
 def on() -> bool:
@@ -32,8 +33,22 @@ def on() -> bool:
 
 def native_wkv7(r: Tensor) -> Callable[..., tuple[Tensor, Tensor]] | None:
     """The recurrence by kernels for operands like `r`, if there are any here."""
-    fits = r.device.type == "cpu" and r.dtype == torch.float32 and r.shape[-1] % _SIZES == 0
-    return _by_kernels if fits and on() else None
+    return _by_kernels if _fits(r) and on() else None
+
+
+def native_mixes(x: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
+    """`mixes` of rwkv7 by kernels for inputs like `x`, if there are any here."""
+    return _mixes if _fits(x) and on() else None
+
+
+def native_relu_square(x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """The square of what is above zero, by kernels for inputs like `x`, if there are any here."""
+    return _relu_square if _fits(x, torch.float32, torch.bfloat16) and on() else None
+
+
+def _fits(x: Tensor, *types: torch.dtype) -> bool:
+    known = x.dtype in (types or (torch.float32,))
+    return x.device.type == "cpu" and known and x.shape[-1] % _SIZES == 0
 
 
 def _by_kernels(
@@ -83,3 +98,58 @@ class _NativeWKV(torch.autograd.Function):
             r, log_w, k, v, a, b, u, kept, dy, dlast, dr, dlog_w, dk, dv, da, db, dstate, ctx.isa
         )
         return dr, dlog_w, dk, dv, da, db, dstate, None, None
+
+
+def _mixes(x: Tensor, last: Tensor, weights: Sequence[Tensor], isa: str = "") -> tuple[Tensor, ...]:
+    narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    dtype = torch.bfloat16 if narrow else torch.float32
+    result: tuple[Tensor, ...]
+    result = _NativeMixes.apply(x, last, dtype, isa, *weights)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _NativeMixes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, last: Tensor, dtype: torch.dtype, isa: str, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        x, last = x.detach().contiguous(), last.detach().contiguous()
+        weight = torch.cat([one.detach().view(1, -1) for one in weights])
+        results = [torch.empty_like(x, dtype=dtype) for _ in weights]
+        _kernels.mix_forward(x, last, weight, results, isa)
+        ctx.save_for_backward(x, last, weight)
+        ctx.isa = isa
+        return tuple(results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        x, last, weight = ctx.saved_tensors
+        dx, dlast, dweight = torch.empty_like(x), torch.empty_like(last), torch.empty_like(weight)
+        gradients = [one.contiguous() for one in given]
+        _kernels.mix_backward(x, last, weight, gradients, dx, dlast, dweight, ctx.isa)
+        return dx, dlast, None, None, *dweight.view(len(given), 1, 1, -1)
+
+
+def _relu_square(x: Tensor, isa: str = "") -> Tensor:
+    result: Tensor = _NativeReluSquare.apply(x, isa)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _NativeReluSquare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, isa: str) -> Tensor:
+        x = x.detach().contiguous()
+        y = torch.empty_like(x)
+        _kernels.relu_square_forward(x, y, isa)
+        ctx.save_for_backward(x)
+        ctx.isa = isa
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        _kernels.relu_square_backward(x, dy.contiguous(), dx, ctx.isa)
+        return dx, None

@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from finetuning.models.dropout import dropout, run_block
 from finetuning.models.fast_wkv7 import fast_wkv7
-from finetuning.models.kernels import native_wkv7
+from finetuning.models.kernels import native_mixes, native_relu_square, native_wkv7
 
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 32 keep all factors within 2^28."""
@@ -285,6 +285,21 @@ def _shifted(x: Tensor, last: Tensor) -> Tensor:
     return torch.cat((last.unsqueeze(1), x[:, :-1]), dim=1)
 
 
+def mixes(x: Tensor, last: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Each step between itself and the one before it, once a weight. x [B, T, C], last [B, C]."""
+    native = native_mixes(x)
+    if native is not None:
+        return native(x, last, weights)
+    step = _shifted(x, last) - x
+    return [torch.addcmul(x, step, weight) for weight in weights]
+
+
+def relu_square(x: Tensor) -> Tensor:
+    """max(x, 0) squared."""
+    native = native_relu_square(x)
+    return torch.relu(x).square() if native is None else native(x)
+
+
 class TimeMix(nn.Module):
     """The recurrent half of a block."""
 
@@ -331,15 +346,14 @@ class TimeMix(nn.Module):
         """All that comes before the recurrence: its operands, the gate, first layer's values."""
         batch, time, _ = x.shape
         by_head = (batch, time, self.heads, self.size)
-        step = _shifted(x, last) - x
-
-        xv = torch.addcmul(x, step, self.x_v)
-        r = _linear(torch.addcmul(x, step, self.x_r), self.receptance.weight)
-        k = _linear(torch.addcmul(x, step, self.x_k), self.key.weight)
+        weights = (self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
+        xr, xw, xk, xv, xa, xg = mixes(x, last, weights)
+        r = _linear(xr, self.receptance.weight)
+        k = _linear(xk, self.key.weight)
         v = _linear(xv, self.value.weight)
-        w = _linear(_linear(torch.addcmul(x, step, self.x_w), self.w1.t()).tanh(), self.w2.t())
-        a = _linear(_linear(torch.addcmul(x, step, self.x_a), self.a1.t()), self.a2.t())
-        g = _linear(_linear(torch.addcmul(x, step, self.x_g), self.g1.t()).sigmoid(), self.g2.t())
+        w = _linear(_linear(xw, self.w1.t()).tanh(), self.w2.t())
+        a = _linear(_linear(xa, self.a1.t()), self.a2.t())
+        g = _linear(_linear(xg, self.g1.t()).sigmoid(), self.g2.t())
         if v_first is None:
             v_first = v
         else:
@@ -379,10 +393,8 @@ class ChannelMix(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
         """From x [B, T, C] and `last` [B, C], the input one step before x, to [B, T, C]."""
-        hidden = functional.linear(
-            torch.addcmul(x, _shifted(x, last) - x, self.x_k), self.key.weight
-        )
-        return _linear(torch.relu(hidden).square(), self.value.weight)
+        (mixed,) = mixes(x, last, (self.x_k,))
+        return _linear(relu_square(functional.linear(mixed, self.key.weight)), self.value.weight)
 
 
 class Block(nn.Module):

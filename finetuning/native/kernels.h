@@ -31,11 +31,32 @@ struct Wkv7Gradients {
     float *dr, *dlog_w, *dk, *dv, *da, *db, *dstate;
 };
 
+// An array of floats, or of bfloat16 (`narrow`).
+struct Either {
+    void* data;
+    bool narrow;
+};
+
+constexpr int kMixes = 6;
+
+// Each step between its input and the one before it, in up to kMixes ways:
+//   out_i = x_t + (x_{t-1} - x_t) mix_i;   x [batch, time, width], the one before them last
+// [batch, width], mix [mixes, width]. The arrays in out are all narrow or none is.
+struct Mix {
+    int64_t batch, time, width, mixes;
+    const float *x, *last, *mix;
+};
+
 struct Kernels {
     const char* name;
-    int64_t lanes;  // sizes of heads are multiples of this
+    int64_t lanes;  // sizes of heads and widths are multiples of this
     void (*wkv7_forward)(const Wkv7&, const Wkv7Results&);
     void (*wkv7_backward)(const Wkv7&, const Wkv7Gradients&);
+    void (*mix_forward)(const Mix&, const Either* out);
+    void (*mix_backward)(const Mix&, const Either* dout, float* dx, float* dlast, float* dmix);
+    // y = max(x, 0)^2 of `count` values, a multiple of the lanes; dx = 2 max(x, 0) dy.
+    void (*relu_square_forward)(int64_t count, Either x, Either y);
+    void (*relu_square_backward)(int64_t count, Either x, Either dy, Either dx);
 };
 
 extern const Kernels kernels_avx512;

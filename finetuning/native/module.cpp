@@ -41,7 +41,7 @@ const Kernels& table(int64_t size, const std::string& isa) {
     for (const Kernels* const* one = supported_kernels(); *one != nullptr; ++one)
         if (size % (*one)->lanes == 0 && (isa.empty() || isa == (*one)->name)) return **one;
     throw nb::value_error(
-        ("no kernel here for heads of " + std::to_string(size) +
+        ("no kernel here for a size of " + std::to_string(size) +
          (isa.empty() ? std::string() : " with the instruction set '" + isa + "'"))
             .c_str());
 }
@@ -108,6 +108,78 @@ void backward(const In4& r, const In4& log_w, const In4& k, const In4& v, const 
     kernels.wkv7_backward(p, to);
 }
 
+using In = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Out = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Any = nb::ndarray<nb::c_contig, nb::device::cpu>;
+
+Either either(const char* name, const Any& array, size_t count) {
+    const bool narrow = array.dtype().code == static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat);
+    if (!narrow && array.dtype() != nb::dtype<float>())
+        throw nb::type_error((std::string(name) + " must be of floats or bfloat16").c_str());
+    if (array.size() != count)
+        throw nb::value_error(
+            (std::string(name) + " must hold " + std::to_string(count) + " values").c_str());
+    return {const_cast<void*>(static_cast<const void*>(array.data())), narrow};
+}
+
+Mix mixing(const In& x, const In& last, const In& mix, const std::vector<Any>& arrays,
+           Either* found) {
+    if (x.ndim() != 3) throw nb::value_error("x must have three dimensions");
+    const auto batch = static_cast<int64_t>(x.shape(0)), time = static_cast<int64_t>(x.shape(1)),
+               width = static_cast<int64_t>(x.shape(2)), mixes = static_cast<int64_t>(arrays.size());
+    if (mixes == 0 || mixes > kMixes || time == 0)
+        throw nb::value_error("one to six mixes of one step or more");
+    if (last.ndim() != 2 || mix.ndim() != 2)
+        throw nb::value_error("last and mix must have two dimensions");
+    expect("last", last, {batch, width});
+    expect("mix", mix, {mixes, width});
+    for (size_t i = 0; i < arrays.size(); ++i) {
+        found[i] = either("out", arrays[i], x.size());
+        if (found[i].narrow != found[0].narrow) throw nb::type_error("out must be of one type");
+    }
+    return {batch, time, width, mixes, x.data(), last.data(), mix.data()};
+}
+
+void mix(const In& x, const In& last, const In& weights, const std::vector<Any>& out,
+         const std::string& isa) {
+    Either to[kMixes];
+    const Mix p = mixing(x, last, weights, out, to);
+    const Kernels& kernels = table(p.width, isa);
+    nb::gil_scoped_release release;
+    kernels.mix_forward(p, to);
+}
+
+void mix_gradient(const In& x, const In& last, const In& weights, const std::vector<Any>& dout,
+                  const Out& dx, const Out& dlast, const Out& dmix, const std::string& isa) {
+    Either from[kMixes];
+    const Mix p = mixing(x, last, weights, dout, from);
+    if (dx.size() != x.size() || dlast.size() != last.size() || dmix.size() != weights.size())
+        throw nb::value_error("gradients must be as large as what they are of");
+    const Kernels& kernels = table(p.width, isa);
+    nb::gil_scoped_release release;
+    kernels.mix_backward(p, from, dx.data(), dlast.data(), dmix.data());
+}
+
+void relu_square(const Any& x, const Any& y, const std::string& isa) {
+    const Either from = either("x", x, x.size()), to = either("y", y, x.size());
+    if (from.narrow != to.narrow) throw nb::type_error("x and y must be of one type");
+    const auto count = static_cast<int64_t>(x.size());
+    const Kernels& kernels = table(count, isa);
+    nb::gil_scoped_release release;
+    kernels.relu_square_forward(count, from, to);
+}
+
+void relu_square_gradient(const Any& x, const Any& dy, const Any& dx, const std::string& isa) {
+    const Either from = either("x", x, x.size()), gradient = either("dy", dy, x.size()),
+                 to = either("dx", dx, x.size());
+    if (from.narrow != to.narrow || from.narrow != gradient.narrow)
+        throw nb::type_error("x, dy and dx must be of one type");
+    const auto count = static_cast<int64_t>(x.size());
+    const Kernels& kernels = table(count, isa);
+    nb::gil_scoped_release release;
+    kernels.relu_square_backward(count, from, gradient, to);
+}
+
 }  // namespace
 }  // namespace friend_kernels
 
@@ -125,4 +197,9 @@ NB_MODULE(_kernels, m) {
     m.def("wkv7_backward", &backward, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a, "u"_a,
           "kept"_a, "dy"_a, "dlast"_a.none(), "dr"_a, "dlog_w"_a, "dk"_a, "dv"_a, "da"_a, "db"_a,
           "dstate"_a, "isa"_a = "");
+    m.def("mix_forward", &mix, "x"_a, "last"_a, "mix"_a, "out"_a, "isa"_a = "");
+    m.def("mix_backward", &mix_gradient, "x"_a, "last"_a, "mix"_a, "dout"_a, "dx"_a, "dlast"_a,
+          "dmix"_a, "isa"_a = "");
+    m.def("relu_square_forward", &relu_square, "x"_a, "y"_a, "isa"_a = "");
+    m.def("relu_square_backward", &relu_square_gradient, "x"_a, "dy"_a, "dx"_a, "isa"_a = "");
 }

@@ -16,6 +16,23 @@ typedef int32_t vi __attribute__((vector_size(VW * 4), aligned(4), may_alias));
 
 inline vf load(const float* p) { return *reinterpret_cast<const vf*>(p); }
 inline void store(float* p, vf x) { *reinterpret_cast<vf*>(p) = x; }
+
+// bfloat16: the upper half of a float, rounded to nearest even as PyTorch does.
+typedef uint16_t bf16;
+typedef uint32_t vu __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef uint16_t vh __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+
+inline vf load(const bf16* p) {
+    const vu bits = __builtin_convertvector(*reinterpret_cast<const vh*>(p), vu) << 16;
+    return reinterpret_cast<const vf&>(bits);
+}
+inline void store(bf16* p, vf x) {
+    const vu bits = reinterpret_cast<const vu&>(x);
+    const vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const vu quiet = vu{} + 0x7fc0;
+    *reinterpret_cast<vh*>(p) = __builtin_convertvector(x == x ? rounded : quiet, vh);
+}
+
 inline vf all(float x) { return x - vf{}; }
 
 // exp to about 1 ulp (Cephes' reduction and polynomial, S. Moshier, expf).

@@ -146,3 +146,58 @@ def test_they_are_left_alone_where_they_were_not_built_or_do_not_fit(
     assert kernels.native_wkv7(floats[..., :6]) is None
     monkeypatch.setattr(kernels, "_kernels", None)
     assert kernels.native_wkv7(floats) is None
+
+
+def bits(x: Tensor) -> Tensor:
+    return x.view(torch.int16 if x.dtype == torch.bfloat16 else torch.int32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", [64, 20])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_mixes_and_their_gradients_equal_pytorchs(width: int, narrow: bool, isa: str) -> None:
+    if width == 20 and isa != "baseline":
+        pytest.skip("too narrow for these vectors")
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 7, width), (2, width), *[(1, 1, width)] * 6]
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    goals = [torch.randn(2, 7, width, generator=generator) for _ in range(6)]
+    dtype = torch.bfloat16 if narrow else torch.float32
+
+    def plain(x: Tensor, last: Tensor, weights: list[Tensor]) -> list[Tensor]:
+        step = torch.cat((last.unsqueeze(1), x[:, :-1]), dim=1) - x
+        return [(x + step * weight).to(dtype) for weight in weights]
+
+    results = []
+    for form in (plain, lambda *given: kernels._mixes(*given, isa=isa)):
+        given = [x.clone().requires_grad_() for x in inputs]
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            mixed = form(given[0], given[1], given[2:])
+        assert {x.dtype for x in mixed} == {dtype}
+        total = sum((x.float() * goal).sum() for x, goal in zip(mixed, goals, strict=True))
+        results.append((*(x.float() for x in mixed), *torch.autograd.grad(total, given)))
+    for index, (one, other) in enumerate(zip(*results, strict=True)):
+        assert relative_error(one, other) < (5e-4 if narrow and index < 6 else 2e-6)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu_square_is_pytorchs_to_the_bit(dtype: torch.dtype, isa: str) -> None:
+    x, goal = torch.randn(2, 3, 5, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    results = []
+    for form in (lambda x: torch.relu(x).square(), lambda x: kernels._relu_square(x, isa)):
+        given = x.clone().requires_grad_()
+        y = form(given)
+        results.append((y, *torch.autograd.grad(y, given, goal)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(bits(one.abs()), bits(other.abs()))
+
+
+def test_arrays_of_another_type_are_refused() -> None:
+    x = torch.ones(1, 2, 64)
+    with pytest.raises(TypeError, match="bfloat16"):
+        kernels._kernels.relu_square_forward(x.double(), x)
+    with pytest.raises(TypeError, match="one type"):
+        kernels._kernels.relu_square_forward(x, x.bfloat16())
+    with pytest.raises(ValueError, match=r"last must be \[1, 64\]"):
+        kernels._kernels.mix_forward(x, x[0], x[0, :1], [x])
