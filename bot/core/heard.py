@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.core.cleaning import clean_incoming
-from bot.core.conversation import IncomingMessage, Quote, Turn
+from bot.core.conversation import IncomingMessage, Quote, Role, Turn
 from bot.core.wording import answering, with_files
 
 
@@ -54,4 +54,7 @@ def _before(message: IncomingMessage, turns: Sequence[Turn]) -> Turn | None:
 
 def _is_last(quote: Quote, turn: Turn | None) -> bool:
     """Whether the turn is what is quoted: its message, or one of several that a reply became."""
-    return turn is not None and (turn.message_id == quote.message_id or quote.text in turn.text)
+    if turn is None:
+        return False
+    is_part = quote.speaker is None and turn.role is Role.FRIEND and quote.text in turn.text
+    return is_part or turn.message_id == quote.message_id

@@ -59,6 +59,7 @@ class Beginnings:
                     conversation=here.conversation,
                     address=here.address,
                     author=here.author if begun.by_friend else begun.author,
+                    quote=None if begun.by_friend else begun.quote,
                 )
             )
         except StoreFailed as error:

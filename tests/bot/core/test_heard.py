@@ -41,19 +41,22 @@ def test_what_is_answered_stands_before_the_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "last",
+    ("quote", "last"),
     [
-        Turn(1, Role.USER, "I left it", "5", Person("bob", "Bob")),
-        Turn(1, Role.FRIEND, "Hm. I left it at the bakery. Sorry!", "4"),
+        (BAKERY, Turn(1, Role.USER, "I left it", "5", Person("bob", "Bob"))),
+        (
+            replace(BAKERY, speaker=None),
+            Turn(1, Role.FRIEND, "Hm. I left it at the bakery. Sorry!", "4"),
+        ),
     ],
 )
-def test_what_was_said_last_is_not_repeated(last: Turn) -> None:
-    message = replace(PLAIN, quote=BAKERY)
+def test_what_was_said_last_is_not_repeated(quote: Quote, last: Turn) -> None:
+    message = replace(PLAIN, quote=quote)
     assert said(message, last) == "where is that?"
     own_turn = Turn(3, Role.USER, "where is that?", "9", PLAIN.author)
     assert said(message, last, own_turn) == "where is that?"
-    later = Turn(2, Role.USER, "and else?", "6", Person("eve", "Eve"))
-    assert said(message, last, later).startswith("(in answer to Bob")
+    later = Turn(2, Role.USER, "I left it at the bakery", "6", Person("eve", "Eve"))
+    assert said(message, last, later).startswith("(in answer to")
 
 
 def test_files_are_told_of_only_beside_words() -> None:

@@ -48,6 +48,8 @@ class Message:
         allowed_mentions: as sent; None when the sender left it out.
         versions: (seconds of the monotonic clock, content) of the post and of each edit.
         reference: the message it replies to, or None.
+        forwards: the message it shows again, or None; kept as it was then, in `snapshot`.
+        application: id of the application whose webhook said it, or 0; the author is the webhook.
     """
 
     id: int
@@ -67,6 +69,12 @@ class Message:
     deleted: bool = False
     flags: int = 0
     interaction: Json | None = None
+    embeds: list[Json] = field(default_factory=list)
+    poll: Json | None = None
+    stickers: list[Json] = field(default_factory=list)
+    forwards: Message | None = None
+    snapshot: Json | None = None
+    application: int = 0
     versions: list[tuple[float, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -131,9 +139,17 @@ class Guild:
         self.roles[role.id] = role
         return role
 
-    def add_thread(self, parent: Channel, name: str, owner: User, members: list[User]) -> Channel:
+    def add_thread(
+        self,
+        parent: Channel,
+        name: str,
+        owner: User,
+        members: list[User],
+        begun_from: Message | None = None,
+    ) -> Channel:
+        """A thread begun from a message has that message's id."""
         thread = Channel(
-            self.ids.next(),
+            self.ids.next() if begun_from is None else begun_from.id,
             name,
             PUBLIC_THREAD,
             self.ids,

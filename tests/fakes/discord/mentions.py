@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _USER = re.compile(r"<@!?(\d+)>")
 _ROLE = re.compile(r"<@&(\d+)>")
 _EVERYONE = re.compile(r"@(everyone|here)\b")
+_CODE = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _KINDS = {"users", "roles", "everyone"}
 
 
@@ -61,12 +62,14 @@ def resolve(
 ) -> Resolved:
     """What ``content`` mentions once ``allowed`` has been applied; None allows everything.
 
+    In code nothing is a mention.
     A reply to a slash command's answer never pings its author:
     https://github.com/discord/discord-api-docs/issues/5395
     """
     parse = set(_KINDS) if allowed is None else set(allowed.get("parse", []))
     only = {kind: {int(i) for i in (allowed or {}).get(kind, [])} for kind in ("users", "roles")}
     found = Resolved()
+    content = _CODE.sub(" ", content)
     for match in _USER.finditer(content):
         user = users.get(int(match[1]))
         if user and user not in found.users and ("users" in parse or user.id in only["users"]):

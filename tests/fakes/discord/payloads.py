@@ -203,7 +203,7 @@ def message_payload(
         "mentions": [_mention_payload(user, in_guild=in_guild) for user in message.mentions],
         "mention_roles": [str(role.id) for role in message.mention_roles],
         "attachments": list(message.attachments) if visible else [],
-        "embeds": [],
+        "embeds": list(message.embeds) if visible else [],
         "components": [],
         "pinned": False,
         "flags": message.flags,
@@ -211,6 +211,21 @@ def message_payload(
     if message.interaction is not None:
         payload["application_id"] = payload["webhook_id"] = message.interaction["application_id"]
         payload["interaction_metadata"] = message.interaction["metadata"]
+    if message.application:
+        payload["webhook_id"] = str(message.author.id)
+        payload["application_id"] = str(message.application)
+    if message.poll is not None and visible:
+        payload["poll"] = message.poll
+    if message.stickers:
+        payload["sticker_items"] = list(message.stickers)
+    if message.forwards is not None and message.snapshot is not None:
+        payload["message_reference"] = {
+            "type": 1,
+            "message_id": str(message.forwards.id),
+            "channel_id": str(message.forwards.channel.id),
+        }
+        shown = {} if visible else {"content": "", "embeds": [], "attachments": []}
+        payload["message_snapshots"] = [{"message": message.snapshot | shown}]
     reference = message.reference
     if reference is not None:
         payload["message_reference"] = {
@@ -229,12 +244,35 @@ def message_payload(
     return payload
 
 
+def snapshot_payload(message: Message) -> Json:
+    """What a forward keeps of a message: no author, and no poll.
+
+    https://discord.com/developers/docs/resources/message#message-snapshot-object
+    """
+    payload: Json = {
+        "type": MESSAGE_REPLY if message.reference is not None else MESSAGE_DEFAULT,
+        "content": message.content,
+        "timestamp": timestamp(message.id),
+        "edited_timestamp": message.edited,
+        "mentions": [user_payload(user) for user in message.mentions],
+        "mention_roles": [str(role.id) for role in message.mention_roles],
+        "attachments": list(message.attachments),
+        "embeds": list(message.embeds),
+        "components": [],
+        "flags": message.flags,
+    }
+    if message.stickers:
+        payload["sticker_items"] = list(message.stickers)
+    return payload
+
+
 def gateway_message_payload(message: Message, bot: User, *, content_allowed: bool) -> Json:
     """As in MESSAGE_CREATE and MESSAGE_UPDATE: with the guild and the author's membership."""
     payload = message_payload(message, bot, content_allowed=content_allowed)
     if message.channel.guild is not None:
         payload["guild_id"] = str(message.channel.guild.id)
-        payload["member"] = member_payload(message.author, with_user=False)
+        if not message.application:
+            payload["member"] = member_payload(message.author, with_user=False)
     return payload
 
 

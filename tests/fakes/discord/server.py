@@ -10,17 +10,18 @@ from aiohttp import web
 
 from tests.fakes.discord.channels import ChannelRoutes
 from tests.fakes.discord.commands import Commands
+from tests.fakes.discord.entities import User
 from tests.fakes.discord.intents import MESSAGE_CONTENT
 from tests.fakes.discord.interactions import Interaction, Interactions
 from tests.fakes.discord.patching import VARIABLE, patch
-from tests.fakes.discord.payloads import member_payload
+from tests.fakes.discord.payloads import member_payload, snapshot_payload
 from tests.fakes.discord.rest import PREFIX, Rest
 from tests.fakes.discord.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.fakes.discord.entities import Channel, Guild, Message, User
+    from tests.fakes.discord.entities import Channel, Guild, Message
     from tests.fakes.discord.wire import Json
 
 T = TypeVar("T")
@@ -118,10 +119,17 @@ class FakeDiscord:
     def add_guild(self, name: str = "guild") -> Guild:
         return self.world.add_guild(name)
 
-    def add_thread(self, parent: Channel, name: str, owner: User, *members: User) -> Channel:
+    def add_thread(
+        self,
+        parent: Channel,
+        name: str,
+        owner: User,
+        *members: User,
+        begun_from: Message | None = None,
+    ) -> Channel:
         """Somebody opens a public thread; put ``fake.bot`` in ``members`` to have the bot in it."""
         assert parent.guild is not None
-        thread = parent.guild.add_thread(parent, name, owner, list(members))
+        thread = parent.guild.add_thread(parent, name, owner, list(members), begun_from)
         self.world.announce_thread(thread)
         return thread
 
@@ -138,10 +146,12 @@ class FakeDiscord:
         ping: bool = True,
         attachments: list[Json] | None = None,
         age: float = 0.0,
+        **more: Any,
     ) -> Message:
         """A person posts, ``age`` seconds ago.
 
-        ``ping`` is the switch beside a reply, on by default as in the apps.
+        ``ping`` is the switch beside a reply, on by default as in the apps. ``more`` may be
+        ``embeds``, a ``poll`` or ``stickers``.
         """
         allowed: Json | None = None
         if reply_to is not None and not ping:
@@ -154,7 +164,23 @@ class FakeDiscord:
             allowed=allowed,
             attachments=attachments,
             age=age,
+            **more,
         )
+
+    async def forward(self, channel: Channel, user: User, message: Message) -> Message:
+        """A person shows a message again; words about it would be a message of their own."""
+        snapshot = snapshot_payload(message)
+        return await self.say(channel, user, "", forwards=message, snapshot=snapshot)
+
+    async def proxy(self, channel: Channel, application: int, name: str, content: str) -> Message:
+        """An application's webhook says something in a name it chooses."""
+        webhook = User(self.world.ids.next(), name, bot=True)
+        return await self.say(channel, webhook, content, application=application)
+
+    async def unfurl(self, message: Message, embed: Json) -> None:
+        """Discord adds a link's preview, which is an update but no edit of the person's."""
+        message.embeds.append(embed)
+        self.world.announce_message("MESSAGE_UPDATE", message)
 
     async def edit(self, message: Message, content: str) -> None:
         self.world.edit(message, content)

@@ -121,7 +121,9 @@ class World:
         flags: int = 0,
         interaction: Json | None = None,
         age: float = 0.0,
+        **more: Any,
     ) -> Message:
+        """`more`: embeds, a poll, stickers, a forward, as `Message` has them."""
         found = mentions.resolve(content, channel, self.users, allowed, reference)
         message = Message(
             self.ids.past(age),
@@ -139,9 +141,10 @@ class World:
             attachments=attachments or [],
             flags=flags,
             interaction=interaction,
+            **more,
         )
         channel.messages[message.id] = message
-        if channel.is_thread and author not in channel.members:
+        if channel.is_thread and author not in channel.members and not message.application:
             self.join_thread(channel, author)
         if not message.ephemeral:
             self.announce_message("MESSAGE_CREATE", message)
