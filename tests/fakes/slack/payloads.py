@@ -27,6 +27,8 @@ def message_json(message: Message) -> JSON:
         "edited": message.edited_ts and {"user": message.user.id, "ts": message.edited_ts},
         "blocks": message.blocks,
         "files": message.files,
+        "attachments": message.attachments,
+        "username": message.username,
         "metadata": message.metadata,
         "streaming_state": message.stream and STREAMING_STATES[message.stream],
         "reactions": [
@@ -34,14 +36,64 @@ def message_json(message: Message) -> JSON:
             for name, users in message.reactions.items()
         ],
     }
-    return {
+    team = message.user.team
+    if team != TEAM_ID:
+        optional.update(user_team=team, source_team=team)
+    body: JSON = {
         "type": "message",
         "user": message.user.id,
         "ts": message.ts,
         "text": message.text,
-        "team": TEAM_ID,
+        "team": team,
         **{key: value for key, value in optional.items() if value},
     }
+    if message.username:
+        body["subtype"] = "bot_message"
+        del body["user"]
+    return body
+
+
+def shared(message: Message) -> JSON:
+    """A message that another one shares, as an attachment of that.
+
+    The shape is that of Slack's own clients; the reference does not describe it.
+    """
+    blocks = message.blocks or [
+        {
+            "type": "rich_text",
+            "block_id": "b1",
+            "elements": [
+                {
+                    "type": "rich_text_section",
+                    "elements": [{"type": "text", "text": message.text}],
+                }
+            ],
+        }
+    ]
+    place = {"team": message.user.team, "channel": message.channel.id, "ts": message.ts}
+    url = f"https://fake.slack.com/archives/{message.channel.id}/p{message.ts.replace('.', '')}"
+    name = message.user.display_name
+    body: JSON = {
+        "id": 1,
+        "ts": message.ts,
+        "color": "D0D0D0",
+        "author_id": message.user.id,
+        "author_name": name,
+        "author_subname": name,
+        "channel_id": message.channel.id,
+        "channel_team": message.user.team,
+        "is_msg_unfurl": True,
+        "is_share": True,
+        "message_blocks": [{**place, "message": {"blocks": blocks}}],
+        "fallback": f"[January 1st, 2026 9:00 AM] {message.user.name}: {message.text}",
+        "from_url": url,
+        "footer": "Slack Conversation",
+        "mrkdwn_in": ["text"],
+        "text": message.text,
+    }
+    if message.files:
+        body["files"] = message.files
+    return body
 
 
 def posted(message: Message) -> JSON:
@@ -86,10 +138,15 @@ def deleted(message: Message, event_ts: str) -> JSON:
 
 
 def event_callback(event: JSON, bot: User, now: float) -> JSON:
-    """The outer body around an event: what arrives over HTTP, or in an envelope's payload."""
+    """The outer body around an event: what arrives over HTTP, or in an envelope's payload.
+
+    In a channel shared between workspaces `team_id` may be the speaker's; the authorization is
+    always the installation's. https://docs.slack.dev/apis/slack-connect
+    """
+    team = (event.get("message") or event).get("team", TEAM_ID)
     return {
         "token": "legacy-verification-token",
-        "team_id": TEAM_ID,
+        "team_id": team,
         "context_team_id": TEAM_ID,
         "api_app_id": APP_ID,
         "type": "event_callback",
@@ -97,7 +154,7 @@ def event_callback(event: JSON, bot: User, now: float) -> JSON:
         "event_id": f"Ev{secrets.token_hex(5).upper()}",
         "event_time": int(now),
         "event_context": f"4-{secrets.token_hex(8)}",
-        "is_ext_shared_channel": False,
+        "is_ext_shared_channel": team != TEAM_ID,
         "authorizations": [
             {
                 "enterprise_id": None,
@@ -115,7 +172,7 @@ def command(
 ) -> dict[str, str]:
     return {
         "token": "legacy-verification-token",
-        "team_id": TEAM_ID,
+        "team_id": user.team,
         "team_domain": "fake",
         "channel_id": channel.id,
         "channel_name": channel.name,
@@ -135,8 +192,8 @@ def _interaction(kind: str, message: Message, user: User, response_url: str) -> 
         "type": kind,
         "token": "legacy-verification-token",
         "api_app_id": APP_ID,
-        "team": {"id": TEAM_ID, "domain": "fake"},
-        "user": {"id": user.id, "username": user.name, "name": user.name, "team_id": TEAM_ID},
+        "team": {"id": user.team, "domain": "fake"},
+        "user": {"id": user.id, "username": user.name, "name": user.name, "team_id": user.team},
         "channel": {"id": message.channel.id, "name": message.channel.name},
         "message": message_json(message),
         "response_url": response_url,

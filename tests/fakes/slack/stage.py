@@ -11,6 +11,7 @@ from aiohttp import web
 from tests.fakes.slack import payloads
 from tests.fakes.slack.delivery import Delivery
 from tests.fakes.slack.state import State
+from tests.fakes.slack.workspace import TEAM_ID
 
 if TYPE_CHECKING:
     from tests.fakes.slack.workspace import Channel, ChannelType, Message, User
@@ -46,8 +47,8 @@ class Stage(State):
 
     # --- people and places ------------------------------------------------------------
 
-    def add_user(self, name: str, display_name: str | None = None) -> User:
-        return self.workspace.add_user(name, display_name)
+    def add_user(self, name: str, display_name: str | None = None, *, team: str = TEAM_ID) -> User:
+        return self.workspace.add_user(name, display_name, team=team)
 
     def add_bot(self, name: str) -> User:
         return self.workspace.add_bot(name)
@@ -79,8 +80,12 @@ class Stage(State):
         thread: Message | None = None,
         files: list[dict[str, Any]] | None = None,
         subtype: str | None = None,
+        **more: Any,
     ) -> Message:
-        """`user` posts; the app hears of it as `message` and, if named, `app_mention` too."""
+        """`user` posts; the app hears of it as `message` and, if named, `app_mention` too.
+
+        `more` may be `blocks`, `attachments`, or an app's `username`.
+        """
         channel.members.add(user.id)
         message = self.workspace.post(
             channel,
@@ -89,6 +94,7 @@ class Stage(State):
             thread_ts=thread.root_ts if thread else None,
             files=files or [],
             subtype="file_share" if files else subtype,
+            **more,
         )
         self.statuses.person_spoke(message)
         self.announce(message)
@@ -102,9 +108,17 @@ class Stage(State):
         if names_now and not named_before:
             self.emit(payloads.mentioned(message))
 
-    async def unfurl(self, message: Message) -> None:
+    async def share(
+        self, channel: Channel, user: User, message: Message, text: str = "", **more: Any
+    ) -> Message:
+        """`user` shares a message, perhaps with words of their own."""
+        return await self.say(channel, user, text, attachments=[payloads.shared(message)], **more)
+
+    async def unfurl(self, message: Message, attachment: dict[str, Any] | None = None) -> None:
         """Slack attaches a link preview: message_changed with the same text, not edited."""
-        self.change(message, message.text, edited=False)
+        self.change(
+            message, message.text, edited=False, attachments=[attachment] if attachment else None
+        )
 
     async def delete(self, message: Message) -> None:
         self.remove(message)

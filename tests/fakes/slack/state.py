@@ -184,10 +184,13 @@ class State:
         markdown: bool | None = None,
         metadata: dict[str, Any] | None = None,
         edited: bool = True,
+        attachments: list[dict[str, Any]] | None = None,
     ) -> None:
         previous = payloads.message_json(message)
         event_ts = self.clock.next_ts()
         message.text = text
+        if attachments is not None:
+            message.attachments = attachments
         if markdown is not None:
             message.markdown = markdown
         if metadata is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ ChannelType = Literal["channel", "group", "im", "mpim"]
 
 _BROADCAST = re.compile(r"<!(channel|here|everyone)(?:\|[^>]*)?>")
 _SUBTEAM = re.compile(r"<!(subteam\^\w+)(?:\|[^>]*)?>")
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+_USER_ELEMENT = re.compile(r'"user_id": "([UW]\w+)"')
 _USER = re.compile(r"<@([UW]\w+)(?:\|[^>]*)?>")
 
 
@@ -29,6 +32,8 @@ class User:
     display_name: str
     bot_id: str | None = None
     app_id: str | None = None
+    team: str = TEAM_ID
+    """Their workspace; another one's people come in over a shared channel (Slack Connect)."""
 
     @property
     def is_bot(self) -> bool:
@@ -66,6 +71,9 @@ class Message:
     metadata: dict[str, Any] | None = None
     blocks: list[dict[str, Any]] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    username: str | None = None
+    """The name an app gave itself for this message alone."""
     reactions: dict[str, set[str]] = field(default_factory=dict)
     stream: Literal["open", "completed"] | None = None
     ephemeral_for: str | None = None
@@ -83,11 +91,14 @@ class Message:
     def pings(self) -> set[str]:
         """Who gets a notification: user ids, `channel`, `here`, `everyone`, `subteam^S…`.
 
-        Slack reads control sequences in angle brackets only; escaped ones are plain text.
+        Slack reads control sequences in angle brackets only; escaped ones are plain text, and so
+        is all code.
         """
-        found: set[str] = set(_USER.findall(self.text))
-        found.update(_BROADCAST.findall(self.text))
-        found.update(_SUBTEAM.findall(self.text))
+        text = _CODE.sub(" ", self.text)
+        found: set[str] = set(_USER.findall(text))
+        found.update(_BROADCAST.findall(text))
+        found.update(_SUBTEAM.findall(text))
+        found.update(_USER_ELEMENT.findall(json.dumps(self.blocks or [])))
         return found
 
 
@@ -114,8 +125,8 @@ class Workspace:
         self._counter += 1
         return f"{self._counter:05d}"
 
-    def add_user(self, name: str, display_name: str | None = None) -> User:
-        return self._add(User(f"U1{self._next()}", name, display_name or name))
+    def add_user(self, name: str, display_name: str | None = None, *, team: str = TEAM_ID) -> User:
+        return self._add(User(f"U1{self._next()}", name, display_name or name, team=team))
 
     def add_bot(self, name: str) -> User:
         """Another app's bot: friend must not talk with it."""

@@ -47,7 +47,7 @@ def users_info(fake: FakeSlack, arguments: JSON) -> JSON:
     return {
         "user": {
             "id": user.id,
-            "team_id": TEAM_ID,
+            "team_id": user.team,
             "name": user.name,
             "real_name": user.display_name,
             "is_bot": user.is_bot,
