@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 _LONGEST_PERIOD = 64  # tokens in the longest phrase whose repetition is looked for
+_FENCE = re.compile(r"[ \t]*(```+|~~~+)([^`]*)")
 _SAME_REPLY = 8  # tokens that may equal the beginning of an earlier reply
 
 
@@ -19,16 +20,20 @@ class StopTexts:
     """Ends a reply at a stop text, or where it begins to speak under someone's label.
 
     A stop text ends it anywhere. A label ends it only at the start of a line, in any case, because
-    "User:" inside a sentence may be meant.
+    "User:" inside a sentence may be meant; nor does it in a fenced code block, or indented.
     """
 
     def __init__(self, stops: Collection[str], labels: Collection[str] = ()) -> None:
         self._stops = [stop for stop in stops if stop]
         self._labels = [label.casefold() for label in labels if label]
         names = "|".join(re.escape(label) for label in labels if label)
-        self._label = re.compile(rf"[ \t]*(?:{names})", re.IGNORECASE) if names else None
+        self._label = re.compile(rf" ?(?:{names})", re.IGNORECASE) if names else None
         self._pending = ""
         self._line_start = True
+        self._line = ""
+        """What was released of the line under way."""
+        self._fence = ""
+        """What opened the code block that the line stands in; "" outside of one."""
         self.stopped_by: str | None = None
         """The stop text or label that ended the reply."""
 
@@ -51,11 +56,21 @@ class StopTexts:
         out, self._pending = self._pending[:end], self._pending[end:]
         if out:
             self._line_start = out.endswith("\n")
+            *lines, self._line = (self._line + out).split("\n")
+            for line in lines:
+                self._fence = _fence_after(line, self._fence)
         return out
 
     def _line_starts(self) -> list[int]:
-        starts = [0] if self._line_start else []
-        return starts + [at + 1 for at, letter in enumerate(self._pending) if letter == "\n"]
+        """Where lines outside of code blocks begin in what is pending."""
+        fence, begun, at = self._fence, self._line, 0
+        starts = [0] if self._line_start and not fence else []
+        while (end := self._pending.find("\n", at)) >= 0:
+            fence = _fence_after(begun + self._pending[at:end], fence)
+            begun, at = "", end + 1
+            if not fence:
+                starts.append(at)
+        return starts
 
     def _first_stop(self) -> tuple[int, str] | None:
         found = [(self._pending.find(stop), stop) for stop in self._stops]
@@ -73,11 +88,21 @@ class StopTexts:
                     end = min(end, len(self._pending) - size)
                     break
         for at in self._line_starts():
-            rest = self._pending[at:].lstrip(" \t").casefold()
+            rest = self._pending[at:].removeprefix(" ").casefold()
             if any(label.startswith(rest) for label in self._labels):
                 end = min(end, at)
                 break
         return end
+
+
+def _fence_after(line: str, fence: str) -> str:
+    """What opened the code block that the text after a whole line stands in; "" outside of one."""
+    found = _FENCE.fullmatch(line)
+    if found is None:
+        return fence
+    if not fence:
+        return found[1]
+    return "" if found[1][0] == fence[0] and not found[2].strip() else fence
 
 
 def loop_bans(tokens: Sequence[int]) -> set[int]:

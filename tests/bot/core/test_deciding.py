@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bot.core.access import Pace, RateLimits, permitted
-from bot.core.conversation import ConversationKey, IncomingMessage, Person
+from bot.core.conversation import ConversationKey, IncomingMessage, Person, Quote
 from bot.core.triggers import Reason, decide
 from bot.settings import AccessSettings, TriggerSettings
 
@@ -39,6 +39,12 @@ PLAIN = IncomingMessage(
         ({"text": "friendship"}, {"name": "friend"}, None),
         ({}, {"interject_probability": 0.5}, Reason.INTERJECTION),
         ({"text": " "}, {"interject_probability": 1.0}, None),
+        ({"in_friend_thread": True, "to_others": True}, {}, None),
+        ({"is_direct": True, "to_others": True}, {}, Reason.DIRECT),
+        ({"mentions_friend": True, "to_others": True}, {}, Reason.MENTION),
+        ({"text": "", "beside": 'Preview: "Friend"'}, {"name": "friend"}, Reason.NAME),
+        ({"text": "", "beside": "Poll"}, {"interject_probability": 1.0}, Reason.INTERJECTION),
+        ({"quote": Quote("0", "Bob", "my friend")}, {"name": "friend"}, None),
     ],
 )
 def test_triggers(facts: dict[str, Any], settings: dict[str, Any], reason: Reason | None) -> None:

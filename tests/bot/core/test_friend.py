@@ -321,6 +321,61 @@ async def test_an_edit_changes_what_the_model_reads(on_stage: Scene) -> None:
     assert on_stage.prompts()[-1][0] == ("user", "my cat is called Tom")
 
 
+async def test_an_edit_that_mentions_friend_calls_once(on_stage: Scene) -> None:
+    await on_stage.say("is it going to rain?", number=1, mention=False)
+    for _ in range(2):
+        edited = on_stage.message("is it going to snow?", number=1)
+        await on_stage.friend.on_edit(edited, calls=True)
+        await on_stage.quiet()
+    assert on_stage.stage.texts() == ["I heard: is it going to snow?"]
+
+
+async def test_an_edit_by_nobody_does_not_call(on_stage: Scene) -> None:
+    await on_stage.say("hello", number=1, mention=False)
+    await on_stage.friend.on_edit(on_stage.message("hello", number=1), calls=False)
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("about", texts.ABOUT), ("", "I heard: before")], ids=["command", "bare"]
+)
+async def test_an_edit_may_make_a_command_or_a_bare_mention(
+    on_stage: Scene, text: str, said: str
+) -> None:
+    await on_stage.say("before", mention=False, by=BOB)
+    await on_stage.say("hello", number=5, mention=False)
+    for _ in range(2):
+        await on_stage.friend.on_edit(on_stage.message(text, number=5), calls=True)
+        await on_stage.quiet()
+    assert on_stage.stage.texts() == [said]
+
+
+async def test_a_message_and_its_repetition_are_answered_once(on_stage: Scene) -> None:
+    await on_stage.say("L: hello", number=1)
+    await on_stage.quiet()
+    await on_stage.friend.on_message(on_stage.message("hello", number=2), instead_of="1")
+    await on_stage.friend.on_delete("stage", "general", "1")
+    await on_stage.say("and?", number=3)
+    await on_stage.quiet()
+    assert [words for _, words in on_stage.prompts()[-1]] == ["hello", "I heard: L: hello", "and?"]
+
+
+async def test_a_repetition_that_is_a_command_is_obeyed(on_stage: Scene) -> None:
+    with on_stage.model.held():
+        await on_stage.say("L: about", number=1)
+        await on_stage.friend.on_message(on_stage.message("about", number=2), instead_of="1")
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == [texts.ABOUT]
+
+
+async def test_words_beside_a_mention_are_answered(on_stage: Scene) -> None:
+    await on_stage.say("earlier", mention=False)
+    await on_stage.say("", beside='Forwarded message: "later"')
+    await on_stage.quiet()
+    assert on_stage.stage.texts() == ['I heard: Forwarded message: "later"']
+
+
 async def test_the_queue_has_a_limit_and_says_so_once(tmp_path: Path, model: FakeModel) -> None:
     async with scene(tmp_path, model, queue_depth=2) as on_stage:
         with model.held():

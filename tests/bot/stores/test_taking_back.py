@@ -36,6 +36,23 @@ async def test_friends_own_words_are_not_edited(chat: Chat, store: SqlStore) -> 
     assert await chat.texts() == ["hi", "hello"]
 
 
+async def test_a_message_takes_the_place_of_another(
+    chat: Chat, store: SqlStore, clock: Clock
+) -> None:
+    await chat.hear("L: hello", owed="key1", message_id="m1")
+    copy = message("hello", message_id="m2", by=BOB, sent_at=clock.now)
+    assert await store.replace("m1", copy)
+    await store.delete("discord", "lobby", "m1")
+    (turn,) = await store.window(LOBBY)
+    assert (turn.text, turn.message_id, turn.speaker) == ("hello", "m2", BOB)
+    (owed,) = await store.unfinished("discord", not_before=clock.now)
+    assert (owed.key, owed.author, owed.address) == ("key1", BOB, copy.address)
+    assert await store.accept(copy, reply_key="key2") is None
+    other = message("else", message_id="m3", sent_at=clock.now)
+    assert not await store.replace("m9", other)
+    assert await store.accept(other, reply_key=None)
+
+
 async def test_a_deletion_is_followed_and_its_promise_cancelled(
     chat: Chat, store: SqlStore, clock: Clock
 ) -> None:

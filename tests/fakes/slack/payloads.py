@@ -6,12 +6,16 @@ https://docs.slack.dev/interactivity; absent fields are left out, never null.
 
 from __future__ import annotations
 
+import html
+import re
 import secrets
 from typing import Any
 
 from tests.fakes.slack.workspace import APP_ID, TEAM_ID, Channel, Message, User
 
 JSON = dict[str, Any]
+
+_MENTION = re.compile(r"(<@[UW]\w+>)")
 
 STREAMING_STATES = {"open": "in_progress", "completed": "completed"}
 
@@ -65,7 +69,7 @@ def shared(message: Message) -> JSON:
             "elements": [
                 {
                     "type": "rich_text_section",
-                    "elements": [{"type": "text", "text": message.text}],
+                    "elements": [_element(part) for part in _MENTION.split(message.text) if part],
                 }
             ],
         }
@@ -94,6 +98,12 @@ def shared(message: Message) -> JSON:
     if message.files:
         body["files"] = message.files
     return body
+
+
+def _element(part: str) -> JSON:
+    if _MENTION.fullmatch(part):
+        return {"type": "user", "user_id": part[2:-1]}
+    return {"type": "text", "text": html.unescape(part)}
 
 
 def posted(message: Message) -> JSON:

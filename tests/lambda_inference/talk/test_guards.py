@@ -36,7 +36,7 @@ def test_a_reply_ends_at_the_first_stop_however_it_is_cut(
 @given(chunks=CHUNKS)
 def test_a_label_ends_it_only_at_the_start_of_a_line(chunks: list[str]) -> None:
     text = "".join(chunks)
-    found = re.search(r"^[ \t]*user:", text, re.MULTILINE | re.IGNORECASE)
+    found = re.search(r"^ ?user:", text, re.MULTILINE | re.IGNORECASE)
     assert run(StopTexts((), ("User:",)), chunks) == (text[: found.start()] if found else text)
 
 
@@ -63,6 +63,28 @@ def test_a_label_is_withheld_until_it_is_decided() -> None:
 def test_a_label_inside_a_sentence_may_be_meant() -> None:
     text = "the field is called User: and it is empty"
     assert run(StopTexts((), ("User:",)), [text]) == text
+
+
+@given(
+    lines=st.lists(st.sampled_from(["```", "```yaml", "~~~", "User: x", "  User: y", "a"])),
+    size=st.integers(1, 9),
+)
+def test_a_label_in_a_code_block_is_code(lines: list[str], size: int) -> None:
+    text = "\n".join(lines)
+    end, opened, at = len(text), "", 0
+    for line in lines:
+        mark = line[:3]
+        if mark in {"```", "~~~"}:
+            if not opened:
+                opened = mark
+            elif mark == opened == line:
+                opened = ""
+        elif line.startswith("User:") and not opened:
+            end = at
+            break
+        at += len(line) + 1
+    chunks = [text[start : start + size] for start in range(0, len(text), size)]
+    assert run(StopTexts((), ("User:",)), chunks) == text[:end]
 
 
 @pytest.mark.parametrize(
