@@ -1,4 +1,4 @@
-"""The message that a thread was begun from, remembered as the first of the thread."""
+"""Messages that others refer to: what a thread was begun from, and what a reply answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,32 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 SECONDS = 5.0
-"""Longest wait for such a message: those of the thread wait behind it."""
+"""Longest wait for such a message: those of the channel wait behind it."""
+
+
+async def fetch_answered(message: discord.Message, courier: Courier) -> None:
+    """Fetch what a reply answers, where Discord has left it out.
+
+    https://discord.com/developers/docs/resources/message#message-object
+    """
+    reference = message.reference
+    if message.type is discord.MessageType.reply and reference is not None:
+        answered = reference.message_id
+        if reference.resolved is None and answered is not None:
+            reference.resolved = await _fetch(courier, message.channel, answered)
+
+
+async def _fetch(
+    courier: Courier, place: discord.abc.Messageable, message_id: int
+) -> discord.Message | None:
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await courier.attempt(lambda: place.fetch_message(message_id))
+    except discord.NotFound:
+        return None
+    except (discord.HTTPException, DeliveryFailed, TimeoutError) as error:
+        _log.info("discord.message_not_read", message=message_id, error=str(error))
+        return None
 
 
 class Beginnings:
@@ -66,13 +91,7 @@ class Beginnings:
             _log.error("store.failed", error=str(error))
 
     async def _fetch(self, thread: discord.Thread) -> discord.Message | None:
+        """None if it was begun from no message, or from one that is gone."""
         parent = thread.parent
         place = parent if isinstance(parent, discord.TextChannel) else thread
-        try:
-            async with asyncio.timeout(SECONDS):
-                return await self._courier.attempt(lambda: place.fetch_message(thread.id))
-        except discord.NotFound:
-            return None  # begun from no message, or from one that is gone
-        except (discord.HTTPException, DeliveryFailed, TimeoutError) as error:
-            _log.info("discord.thread_begin_not_read", thread=thread.id, error=str(error))
-            return None
+        return await _fetch(self._courier, place, thread.id)

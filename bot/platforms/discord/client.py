@@ -10,7 +10,7 @@ import discord
 import structlog
 
 from bot.errors import StoreFailed
-from bot.platforms.discord.beginnings import Beginnings
+from bot.platforms.discord.beginnings import Beginnings, fetch_answered
 from bot.platforms.discord.commands import FriendCommands
 from bot.platforms.discord.incoming import (
     NAME,
@@ -68,6 +68,7 @@ class Listener(discord.Client):
         self.commands = FriendCommands(self, friend)
         self.hears = False
         self._friend = friend
+        self._courier = courier
         self._message_content = settings.message_content
         self._proxies = Proxies(settings.proxy_applications)
         self._beginnings = Beginnings(friend, courier)
@@ -175,6 +176,7 @@ class Listener(discord.Client):
         if me is None or not self._concerns_friend(message):
             return
         await self._beginnings.remember(message, me)
+        await fetch_answered(message, self._courier)
         taking_part = await self._takes_part(message.channel)
         proxies = self._proxies.applications
         said = incoming(message, me, in_friend_thread=taking_part, proxies=proxies)
@@ -190,6 +192,7 @@ class Listener(discord.Client):
         me = self.user
         if me is None or not self._concerns_friend(message):
             return
+        await fetch_answered(message, self._courier)
         said = incoming(message, me, proxies=self._proxies.applications)
         try:
             await self._friend.on_edit(said, calls=calls)

@@ -196,6 +196,27 @@ async def test_what_a_reply_answers_stands_before_the_words(
     assert stage.prompt()[-1] == f"user: {quoted}"
 
 
+async def test_what_a_reply_answers_is_fetched_where_discord_left_it_out(
+    stage: Stage, general: Channel, alice: User, bob: User
+) -> None:
+    discord = stage.discord
+    discord.world.allowed_intents |= MESSAGE_CONTENT
+    old = await discord.say(general, bob, "I left it at the bakery", age=7200)
+    gone = await discord.say(general, bob, "never mind", age=7100)
+    await discord.delete(gone)
+    me = discord.bot.mention
+    async with stage.bot(**ALL):
+        for earlier in (old, gone):
+            asked = await discord.say(
+                general, alice, f"{me} where is that?", reply_to=earlier, leaves_out=True
+            )
+            await stage.reply_to(asked)
+    assert stage.prompt(0) == [
+        'user: (in answer to Bob: "I left it at the bakery")\nwhere is that?'
+    ]
+    assert stage.prompt()[-1] == "user: where is that?"
+
+
 async def test_a_command_in_a_reply_is_a_command(
     stage: Stage, general: Channel, alice: User
 ) -> None:

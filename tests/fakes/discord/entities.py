@@ -48,6 +48,7 @@ class Message:
         allowed_mentions: as sent; None when the sender left it out.
         versions: (seconds of the monotonic clock, content) of the post and of each edit.
         reference: the message it replies to, or None.
+        leaves_out: whether Discord did not look up what it replies to.
         forwards: the message it shows again, or None; kept as it was then, in `snapshot`.
         application: id of the application whose webhook said it, or 0; the author is the webhook.
     """
@@ -72,6 +73,7 @@ class Message:
     embeds: list[Json] = field(default_factory=list)
     poll: Json | None = None
     stickers: list[Json] = field(default_factory=list)
+    leaves_out: bool = False
     forwards: Message | None = None
     snapshot: Json | None = None
     application: int = 0

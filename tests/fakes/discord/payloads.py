@@ -235,7 +235,7 @@ def message_payload(
         }
         if message.channel.guild is not None:
             payload["message_reference"]["guild_id"] = str(message.channel.guild.id)
-        if not nested:
+        if not nested and not message.leaves_out:
             payload["referenced_message"] = (
                 None
                 if reference.deleted
