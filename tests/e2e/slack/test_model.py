@@ -80,7 +80,9 @@ async def test_2_two_turns_in_a_row_are_merged_for_a_strict_template(
         assert sorry.text.startswith("I can't think just now.")
         await slack.say(general, bob, f"{slack.bot.mention} do you?", thread=root)
         reply = await slack.wait_for_message(general)
-        assert reply.text == "I heard: Alice: I like plums\nBob: do you?"
+        merged = stage.model.answered[-1]["messages"][-1]["content"]
+        assert merged == "Alice: I like plums\nBob: do you?"
+        assert reply.text == "I heard: Alice: I like plums", "a reply does not speak for Bob"
         await slack.say(general, alice, "and pears?", thread=root)
         assert (await slack.wait_for_message(general)).text == "I heard: and pears?"
         await slack.wait_quiet()

@@ -234,7 +234,7 @@ async def test_before_the_login_nothing_can_be_posted() -> None:
 
 
 async def test_typing_survives_trouble_and_ends_with_the_wait(scene: Scene) -> None:
-    scene.fake.faults.next("POST", "/channels/*/typing", Refusal())
+    scene.fake.faults.next("POST", "/channels/*/typing", Refusal(503, 0, "down"))
     async with scene.outlet().working():
         await scene.fake.wait_until(lambda: len(scene.fake.typing) >= 2)
     seen = len(scene.fake.typing)
