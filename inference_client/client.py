@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from .breaker import Breaker, BreakerState
 from .deadline import Deadline
 from .dialect import PLAIN, Dialect, learn
-from .errors import BadAnswer, InferenceError, Refused
+from .errors import BadAnswer, InferenceError, Refused, Unreachable
 from .messages import ChatMessage, Health, Reply, SamplingOptions, Usage
 from .refusals import error_in_stream
 from .retries import Retries
 from .settings import BearerAuth, ClientSettings
-from .stream import OpenStream, ReplyStream
+from .stream import EmptyStream, OpenStream, ReplyStream
 from .transport import Transport
 from .wire import Malformed, read_completion, read_models, request_body
 
@@ -248,6 +248,27 @@ class InferenceClient:
     async def _open(
         self, body: bytes, deadline: Deadline, request_id: str
     ) -> tuple[OpenStream, str]:
+        """A stream with its first words.
+
+        Some servers (llama-cpp-python's) see what is wrong with a request only after the head of
+        their answer, and break off without a byte; asked without a stream, they say it.
+        """
+        try:
+            return await self._open_once(body, deadline, request_id)
+        except EmptyStream as error:
+            _log.info("asked again without a stream: %s", error)
+            whole = json.loads(body) | {"stream": False}
+            whole.pop("stream_options", None)
+            body = json.dumps(whole).encode()
+        try:
+            return await self._open_once(body, deadline, request_id)
+        except Unreachable:
+            # on the connection that the server gave up with its stream, in all likelihood
+            return await self._open_once(body, deadline, request_id)
+
+    async def _open_once(
+        self, body: bytes, deadline: Deadline, request_id: str
+    ) -> tuple[OpenStream, str]:
         stack = AsyncExitStack()
         try:
             async with deadline.phase("first_token", self._settings.first_token_timeout):
@@ -264,7 +285,12 @@ class InferenceClient:
                 stream = OpenStream(
                     answer, deadline, self._settings.between_tokens_timeout, self._secret, stack
                 )
-                return stream, await stream.first()
+                try:
+                    return stream, await stream.first()
+                except Unreachable as error:
+                    if answer.received:
+                        raise
+                    raise EmptyStream(error.message, request_id=error.request_id) from error
         except BaseException:
             await stack.aclose()
             raise

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from .deadline import Deadline
     from .transport import Answer
 
-__all__ = ["OpenStream", "ReplyStream"]
+__all__ = ["EmptyStream", "OpenStream", "ReplyStream"]
 
 _DRAIN_SECONDS = 0.25
 _MAX_EVENT_BYTES = 1024 * 1024
+
+
+class EmptyStream(Unreachable):
+    """A success by status, and then not a byte."""
 
 
 class OpenStream:

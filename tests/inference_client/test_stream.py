@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -316,6 +317,22 @@ async def test_a_server_that_does_not_stream(client_for: ClientFor) -> None:
     async with raw_server(OK_JSON, json.dumps(answer).encode()) as server:
         texts, final = await _read(client_for(server.url))
     assert (texts, final.text, final.finish_reason) == (["hi all"], "hi all", "stop")
+
+
+async def test_an_empty_stream_is_asked_for_what_is_wrong(
+    model: FakeModel, client_for: ClientFor
+) -> None:
+    def only_whole(body: dict[str, object]) -> web.Response:
+        if body["stream"]:
+            return web.Response(content_type="text/event-stream")
+        words = {"error": {"message": "too long", "code": "context_length_exceeded"}}
+        return web.json_response(words, status=400)
+
+    model.rules.append(only_whole)
+    with pytest.raises(Refused) as caught:
+        await _read(client_for(model.url))
+    assert caught.value.too_long
+    assert [body["stream"] for body in model.requests] == [True, False]
 
 
 @pytest.mark.parametrize("head", [OK_JSON, OK_STREAM])
