@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from bot.core.friend import Friend
+from bot.core.keeper import Keeper
 from bot.core.platform import Platform
 from bot.core.ports import Observer, Store
 from bot.core.queue import ConversationQueues
@@ -74,11 +75,15 @@ async def open_bot(
             answer_within=answer_within,
         )
         queues = ConversationQueues(
-            responder.answer, burst=timedelta(seconds=settings.reply.burst_seconds)
+            responder.answer,
+            burst=timedelta(seconds=settings.reply.burst_seconds),
+            owed=store.owed,
         )
+        keeper = Keeper(store, queues, answer_within=answer_within)
         friend = Friend(
             store=store,
             queues=queues,
+            keeper=keeper,
             waker=waker,
             platforms=registry,
             triggers=settings.trigger,
@@ -86,13 +91,16 @@ async def open_bot(
             observer=observer,
             answer_within=answer_within,
         )
-        expiry = asyncio.create_task(_expire(store, settings.store.retention_days))
+        beside = [
+            asyncio.create_task(_expire(store, settings.store.retention_days)),
+            asyncio.create_task(keeper.run()),
+        ]
         try:
             yield Bot(friend, queues, store, client)
         finally:
-            expiry.cancel()
-            with suppress(asyncio.CancelledError):
-                await expiry
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             await queues.drain(settings.ops.drain_seconds)
             await friend.settle(settings.ops.drain_seconds)
 

@@ -43,11 +43,13 @@ class DeliveryFailed(FriendError):
 
     Attributes:
         retryable: whether the same words may get through later.
+        words_refused: whether other words might get through now.
     """
 
-    def __init__(self, message: str, *, retryable: bool) -> None:
+    def __init__(self, message: str, *, retryable: bool, words_refused: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.words_refused = words_refused
 
 
 class StoreFailed(FriendError):

@@ -10,10 +10,13 @@ SPEECHLESS = "I don't know what to say to that. Could you put it another way?"
 RESET_DONE = "Done. I've put our conversation behind me; we start afresh."
 NOT_FOR_YOU = "I'm not set up to talk with you here."
 NOTHING_TO_RESET = "There is nothing to put behind us yet: we start afresh."
+WHERE_ARE_WE = "I can't tell which conversation you mean. Mention me there and say `reset`."
 NOTHING_AGAIN = "I can't find a message here to answer again."
 BEHIND = "I'm behind in this conversation; I've read your message, but can't answer it."
 SLOW_DOWN = "That's a lot for me at once. Give me a minute, then write again."
 HISTORY_DOWN = "I can't remember things just now, so I'd rather not answer. Please try again soon."
+TOO_LATE = "Sorry, I was away too long to answer this. Say it again if it still matters."
+UNSAYABLE = "I had an answer, but I wasn't allowed to post it here as it was. Please ask me again."
 
 ABOUT = (
     "I'm friend, a small chat companion run by an RWKV language model. Mention me, or write me "
@@ -52,6 +55,16 @@ def unfinished(words: str, error_id: str) -> str:
 def without_unfinished(text: str) -> str:
     """Only the words of a reply that may have broken off."""
     return _CUT_OFF_AT_END.sub("", text)
+
+
+def broken(error_id: str) -> str:
+    """For a reply that a defect has cost."""
+    return f"Something in me broke while I answered. I've kept your message. ({error_id})"
+
+
+def reset(turns: int) -> str:
+    """What a person hears after putting so many turns behind."""
+    return RESET_DONE if turns else NOTHING_TO_RESET
 
 
 def forgot(messages: int) -> str:

@@ -129,12 +129,14 @@ class Turn:
 
 
 class ReplyState(StrEnum):
-    """Where a promised reply stands; only the first two survive a restart as work to do."""
+    """Where a promised reply stands; the first three survive a restart as work to do."""
 
     QUEUED = "queued"
     """Accepted; nothing has been written for it yet."""
     POSTING = "posting"
     """Its words are in the store; some or all of them may already be on the platform."""
+    WITHDRAWING = "withdrawing"
+    """Nobody wants it any more; a draft of it may still be on the platform."""
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -147,17 +149,26 @@ class PendingReply:
     Attributes:
         key: short (at most 20 characters of [a-z0-9]), unique; platforms derive nonces from it.
         address: of the message to answer; see `IncomingMessage.address`.
-        turn_id: the `Turn.id` of the message to answer.
+        turn_id: the `Turn.id` of the message to answer; None for a notice, which is friend's own
+            sentence to a message, known from the start (or if the message was erased meanwhile).
         parts: the words to post, in order; empty while `state` is QUEUED.
-        is_apology: the parts say that something failed, and stay out of the history.
+        is_apology: the parts are friend's own rather than the model's, and stay out of the history.
+        is_alone: when it was promised, this process owned the conversation and owed nothing else
+            there; only said of a promise just made.
     """
 
     key: str
     conversation: ConversationKey
     author: Person
-    turn_id: int
+    turn_id: int | None
     address: Mapping[str, str]
     created_at: datetime
     state: ReplyState = ReplyState.QUEUED
     parts: tuple[str, ...] = ()
     is_apology: bool = False
+    is_alone: bool = field(default=False, compare=False)
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether this is a sentence of friend's own rather than the reply to a turn."""
+        return self.turn_id is None

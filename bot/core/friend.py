@@ -6,19 +6,21 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import structlog
+from cachetools import LRUCache
 
 from bot import texts
 from bot.core.access import Pace, RateLimits, permitted
 from bot.core.commands import Command, parse_command
 from bot.core.conversation import ConversationKey, IncomingMessage, Role
 from bot.core.heard import cleaned, in_words
+from bot.core.keeper import Keeper
 from bot.core.manners import is_distress
-from bot.core.ports import Observer, Outlets, Store
+from bot.core.ports import Deed, Observer, Outlets, Store
 from bot.core.queue import ConversationQueues
 from bot.core.triggers import Reason, decide
 from bot.core.waking import Waker
@@ -51,6 +53,7 @@ class Friend:
         *,
         store: Store,
         queues: ConversationQueues,
+        keeper: Keeper,
         waker: Waker,
         platforms: Mapping[str, Outlets],
         triggers: TriggerSettings,
@@ -61,6 +64,7 @@ class Friend:
     ) -> None:
         self._store = store
         self._queues = queues
+        self._keeper = keeper
         self._waker = waker
         self._platforms = platforms
         self._triggers = triggers
@@ -72,6 +76,7 @@ class Friend:
         self._locks: WeakValueDictionary[ConversationKey, asyncio.Lock] = WeakValueDictionary()
         self._told_behind: set[ConversationKey] = set()
         self._notices: set[asyncio.Task[None]] = set()
+        self._spoke_unrecorded: LRUCache[ConversationKey, bool] = LRUCache(1000)
 
     async def on_message(self, message: IncomingMessage, *, instead_of: str | None = None) -> None:
         """Take in one message; redelivered ones change nothing. Never raises `StoreFailed`.
@@ -129,16 +134,16 @@ class Friend:
     async def reset(self, conversation: ConversationKey) -> str:
         """Put the conversation behind; return what to tell the person."""
         turns = await self._store.reset(conversation)
-        await self._queues.cancel(conversation)
-        return texts.RESET_DONE if turns else texts.NOTHING_TO_RESET
+        await self._stop(conversation)
+        return texts.reset(turns)
 
     async def reset_channel(self, channel: ConversationKey) -> str:
         """Put a channel and all of its threads behind; return what to tell the person."""
         turns = await self._store.reset_channel(channel)
         for conversation in self._queues.busy:
             if replace(conversation, thread="") == replace(channel, thread=""):
-                await self._queues.cancel(conversation)
-        return texts.RESET_DONE if turns else texts.NOTHING_TO_RESET
+                await self._stop(conversation)
+        return texts.reset(turns)
 
     async def remember(self, message: IncomingMessage) -> None:
         """Remember a message as what was said before, and owe nothing for it."""
@@ -185,8 +190,10 @@ class Friend:
 
     async def takes_part(self, conversation: ConversationKey) -> bool:
         """Whether friend has spoken here, or is about to; platforms ask this of threads."""
-        return self._queues.depth(conversation) > 0 or await self._store.is_friend_thread(
-            conversation
+        return (
+            self._queues.depth(conversation) > 0
+            or conversation in self._spoke_unrecorded
+            or await self._store.is_friend_thread(conversation)
         )
 
     async def recent_conversations(self, platform: str) -> Sequence[ConversationKey]:
@@ -196,15 +203,10 @@ class Friend:
     async def recover(self, platform: str) -> int:
         """Queue what an earlier process still owed on a platform; return how many replies.
 
-        To be called once, when the platform can post.
+        To be called when the platform can post. From then on, what other processes leave behind
+        there is taken over.
         """
-        not_before = datetime.now(UTC) - self.answer_within
-        owed = await self._store.unfinished(platform, not_before=not_before)
-        for reply in owed:
-            self._queues.put(reply, recovering=True)
-        if owed:
-            _log.info("replies.recovered", platform=platform, count=len(owed))
-        return len(owed)
+        return await self._keeper.look_after(platform)
 
     def _permits(self, message: IncomingMessage) -> bool:
         return permitted(
@@ -253,27 +255,25 @@ class Friend:
             await self._take(message, Reason.MENTION)
         elif await self._store.was_promised(known.id):
             return
-        elif said and parse_command(message.text) is None:
-            await self._owe(message, known.id)
         else:
-            await self._store.drop_turn(known.id)
             again = replace(message, event_id=f"{message.event_id}/edited")
-            await self._take(again, Reason.MENTION)
+            if said and parse_command(message.text) is None:
+                await self._owe(again, known.id)
+            else:
+                await self._store.drop_turn(known.id)
+                await self._take(again, Reason.MENTION)
 
     async def _take_words(self, message: IncomingMessage) -> str:
         refusal = None if is_distress(message.text) else self._refusal(message)
         if refusal is None:
             self._waker.wake()
-        key = new_key() if refusal is None else None
-        accepted = await self._store.accept(message, reply_key=key)
+        key = None if refusal == "" else new_key()
+        accepted = await self._store.accept(message, reply_key=key, words=refusal or "")
         if accepted is None:
             return "duplicate"
         if accepted.reply is not None:
             self._queues.put(accepted.reply)
-            return "queued"
-        if refusal:
-            self._say(message, refusal)
-        return "limited"
+        return "queued" if refusal is None else "limited"
 
     def _refusal(self, message: IncomingMessage) -> str | None:
         """None if a reply may be queued, else what to say about it ("" for nothing)."""
@@ -297,58 +297,51 @@ class Friend:
         Not a second time: after a reply that failed, something else may have been said since that
         friend did not see.
         """
-        if not await self._store.first_sight(message.conversation.platform, message.event_id):
+        if await self._is_known(message):
             return "duplicate"
         if message.files:
-            self._say(message, texts.ONLY_TEXT)
-            return "command"
+            return await self._carry_out(Deed.NOTHING, message, lambda _: texts.ONLY_TEXT)
         turns = await self._store.window(message.conversation)
         if not turns or turns[-1].role is Role.FRIEND:
-            self._say(message, texts.LISTENING)
-            return "command"
-        if self._queues.depth(message.conversation):
-            return "duplicate"
+            return await self._carry_out(Deed.NOTHING, message, lambda _: texts.LISTENING)
+        if self._is_busy(message):
+            return await self._leave(message)
         if await self._store.was_promised(turns[-1].id):
-            self._say(message, texts.LISTENING)
-            return "command"
+            return await self._carry_out(Deed.NOTHING, message, lambda _: texts.LISTENING)
         return await self._owe(message, turns[-1].id)
 
     async def _obey(self, message: IncomingMessage, command: Command) -> str:
-        conversation = message.conversation
-        if not await self._store.first_sight(conversation.platform, message.event_id):
+        if await self._is_known(message):
             return "duplicate"
         match command:
             case Command.RESET:
-                self._say(message, await self.reset(conversation))
+                return await self._carry_out(Deed.RESET, message, texts.reset)
             case Command.FORGET_ME:
-                said = await self.forget(conversation.platform, message.author.id)
-                self._say(message, said)
+                return await self._carry_out(Deed.FORGET, message, texts.forgot)
             case Command.ABOUT:
-                self._say(message, self.about())
+                return await self._carry_out(Deed.NOTHING, message, lambda _: self.about())
             case Command.AGAIN:
                 return await self._answer_again(message)
-        return "command"
 
     async def _answer_again(self, message: IncomingMessage) -> str:
-        """Make a new reply to the last thing a person said, in place of the old one."""
-        if self._queues.depth(message.conversation):
-            return "duplicate"
+        """Make a new reply to the last thing a person said, in place of the old one.
+
+        The old one stays until the new one is posted.
+        """
+        if self._is_busy(message):
+            return await self._leave(message)
         turns = await self._store.window(message.conversation)
         asked = next((turn for turn in reversed(turns) if turn.role is Role.USER), None)
         if asked is None:
-            self._say(message, texts.NOTHING_AGAIN)
-            return "command"
-        for turn in turns:
-            if turn.place > asked.place:
-                await self._store.drop_turn(turn.id)
+            return await self._carry_out(Deed.NOTHING, message, lambda _: texts.NOTHING_AGAIN)
         return await self._owe(message, asked.id)
 
     async def _owe(self, message: IncomingMessage, turn_id: int) -> str:
         """Promise a reply to a remembered turn, posted as an answer to `message`."""
         refusal = self._refusal(message)
+        if refusal:
+            await self._carry_out(Deed.NOTHING, message, lambda _: refusal)
         if refusal is not None:
-            if refusal:
-                self._say(message, refusal)
             return "limited"
         self._waker.wake()
         reply = await self._store.promise(
@@ -357,15 +350,47 @@ class Friend:
             reply_key=new_key(),
             address=message.address,
             author=message.author,
+            event_id=message.event_id,
         )
+        if reply is None:
+            return "duplicate"
         self._queues.put(reply)
         return "queued"
 
+    async def _carry_out(
+        self, deed: Deed, message: IncomingMessage, words: Callable[[int], str]
+    ) -> str:
+        """Do what a message asks for, and have it said; both, once, or neither."""
+        notice = await self._store.carry_out(deed, message, reply_key=new_key(), words=words)
+        if notice is None:
+            return "duplicate"
+        if deed is Deed.RESET:
+            await self._stop(message.conversation)
+        self._queues.put(notice)
+        return "command"
+
+    async def _stop(self, conversation: ConversationKey) -> None:
+        """After a reset: stop what is under way, and close it in the store."""
+        if await self._queues.cancel(conversation):
+            await self._store.close_withdrawn(conversation)
+
+    def _is_busy(self, message: IncomingMessage) -> bool:
+        return self._queues.depth(message.conversation) > 0
+
+    async def _leave(self, message: IncomingMessage) -> str:
+        """Do nothing for a message: the reply it asks for is under way."""
+        await self._store.first_sight(message.conversation.platform, message.event_id)
+        return "duplicate"
+
+    async def _is_known(self, message: IncomingMessage) -> bool:
+        return await self._store.is_known(message.conversation.platform, message.event_id)
+
     def _say(self, message: IncomingMessage, text: str) -> None:
-        """Say something of friend's own in answer to a message; it stays out of the history.
+        """Say something of friend's own while the history is down, so that nothing can be promised.
 
         In the background: whoever delivered the message waits for its acceptance only.
         """
+        self._spoke_unrecorded[message.conversation] = True
         task = asyncio.create_task(self._post_notice(message, text))
         self._notices.add(task)
         task.add_done_callback(self._notices.discard)

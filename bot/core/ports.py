@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from bot.core.conversation import (
@@ -21,7 +22,7 @@ from inference_client import Timings
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message that is now safely stored; `reply` is set when one is owed for it."""
+    """A message that is now safely stored; `reply` is set when something is owed for it."""
 
     turn_id: int
     reply: PendingReply | None
@@ -108,23 +109,49 @@ class ReplyTimes:
     """What the model server says of its own part."""
 
 
+class Deed(StrEnum):
+    """What a message can ask of the history."""
+
+    NOTHING = "nothing"
+    """Only words are owed for it."""
+    RESET = "reset"
+    FORGET = "forget"
+
+
 class Store(Protocol):
     """Friend's memory. Each method is one transaction; every write is durable on return.
+
+    Several processes may share it. A conversation in which something is owed has one owner among
+    them, by a lease that the owner renews; only the owner keeps promises there. Whoever promises
+    something where nothing is owed becomes the owner; whoever finds the owner dead takes over.
 
     Raises `bot.errors.StoreFailed` when the database cannot be read or written.
     """
 
-    async def accept(self, message: IncomingMessage, *, reply_key: str | None) -> Accepted | None:
+    async def accept(
+        self, message: IncomingMessage, *, reply_key: str | None, words: str = ""
+    ) -> Accepted | None:
         """Remember a message once, and with a `reply_key` promise a reply to it.
 
+        With `words`, these are promised instead of a reply to the message: a notice.
         Returns None, and changes nothing, if the event was accepted before.
         """
         ...
 
-    async def first_sight(self, platform: str, event_id: str) -> bool:
-        """Note an event that is not to be remembered as a turn (a command, a bare mention).
+    async def carry_out(
+        self,
+        deed: Deed,
+        message: IncomingMessage,
+        *,
+        reply_key: str,
+        words: Callable[[int], str],
+    ) -> PendingReply | None:
+        """Do once what a message asks for, and promise to say so; the message is not remembered.
 
-        Returns False if it was noted or accepted before.
+        Args:
+            words: what to say, from the number of turns or messages that the deed took.
+
+        Returns None, and changes nothing, if the event was known.
         """
         ...
 
@@ -136,8 +163,20 @@ class Store(Protocol):
         reply_key: str,
         address: Mapping[str, str],
         author: Person,
-    ) -> PendingReply:
-        """Promise a (further) reply to a message already stored."""
+        event_id: str | None = None,
+    ) -> PendingReply | None:
+        """Promise a (further) reply to a message already stored.
+
+        With the event that asked for it: once; None, and nothing changed, if the event was known.
+        """
+        ...
+
+    async def first_sight(self, platform: str, event_id: str) -> bool:
+        """Note an event for which nothing is to be done; False if it was known."""
+        ...
+
+    async def is_known(self, platform: str, event_id: str) -> bool:
+        """Whether an event was accepted, or what it asked for was done."""
         ...
 
     async def was_promised(self, turn_id: int) -> bool:
@@ -156,23 +195,53 @@ class Store(Protocol):
         """Let the window start at this turn from now on."""
         ...
 
+    async def owed(self, conversation: ConversationKey) -> Sequence[PendingReply] | None:
+        """What is to be done in a conversation, oldest first, and own it from now on.
+
+        None if another process owns it.
+        """
+        ...
+
+    async def claim(self, platform: str, *, not_before: datetime) -> Sequence[PendingReply]:
+        """What is to be done on a platform where no other process is at it, oldest first.
+
+        The conversations concerned are this process's own from now on. Promises from before
+        `not_before` are closed as FAILED.
+        """
+        ...
+
+    async def renew(self, conversations: Iterable[ConversationKey]) -> Sequence[ConversationKey]:
+        """Stay the owner of these; return those that another process has taken over."""
+        ...
+
     async def begin_posting(
         self, keys: Sequence[str], parts: Sequence[str], *, is_apology: bool
     ) -> bool:
         """Write the words of a reply before they are posted.
 
         `keys[0]` will carry them; the other promises of a burst are answered by it and are DONE.
-        Returns False, and changes nothing, if `keys[0]` is no longer QUEUED: cancelled by a reset
-        or a deletion, or written by another process that recovered it too.
+        Returns False, and changes nothing, if `keys[0]` is no longer QUEUED, cancelled by a reset
+        or a deletion, or if another process owns the conversation now.
         """
         ...
 
-    async def finish(self, key: str, message_ids: Sequence[str]) -> None:
-        """The words are posted: remember them as friend's turn (unless an apology)."""
+    async def finish(self, key: str, message_ids: Sequence[str]) -> frozenset[str]:
+        """The words are posted: remember them as friend's turn (unless an apology).
+
+        What friend said to the same turn before is out of the window then. Returns the keys of
+        what is still to be done in the conversation.
+        """
         ...
 
-    async def close_reply(self, key: str, state: ReplyState) -> None:
-        """End a promise without words: FAILED or CANCELLED."""
+    async def close_reply(self, key: str, state: ReplyState) -> frozenset[str]:
+        """End a promise without words: FAILED, CANCELLED, or WITHDRAWING for a draft's sake.
+
+        Returns the keys of what is still to be done in the conversation.
+        """
+        ...
+
+    async def close_withdrawn(self, conversation: ConversationKey) -> None:
+        """No draft is left of what was cancelled here; does nothing where another process owns."""
         ...
 
     async def unfinished(self, platform: str, *, not_before: datetime) -> Sequence[PendingReply]:
@@ -180,7 +249,7 @@ class Store(Protocol):
         ...
 
     async def drop_turn(self, turn_id: int) -> None:
-        """Take a turn out of the window for good (a reply that is to be given again)."""
+        """Take a turn out of the window for good."""
         ...
 
     async def edit(self, platform: str, channel: str, message_id: str, text: str) -> None:
@@ -195,7 +264,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, platform: str, channel: str, message_id: str) -> None:
-        """Follow a deletion; a promise to answer a deleted message is cancelled."""
+        """Follow a deletion: friend's answer goes too, and a promise to answer is cancelled."""
         ...
 
     async def reset(self, conversation: ConversationKey) -> int:
@@ -219,9 +288,9 @@ class Store(Protocol):
         ...
 
     async def is_friend_thread(self, conversation: ConversationKey) -> bool:
-        """Whether friend has spoken in this conversation (for threads it is part of)."""
+        """Whether friend has said anything here, its own sentences included, or is about to."""
         ...
 
     async def close(self) -> None:
-        """Release the database."""
+        """Leave what is owed to others, and release the database."""
         ...

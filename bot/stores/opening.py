@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from bot.errors import StoreFailed
 from bot.stores.failures import explain, place
 from bot.stores.migrations import is_current, migrate
+from bot.stores.owners import this_owner
 from bot.stores.sql import SqlStore
 from bot.stores.transactions import Database, begin
 
@@ -100,7 +101,7 @@ async def open_store(
     except BaseException:
         await database.close()
         raise
-    return SqlStore(database, clock)
+    return SqlStore(database, clock, this_owner())
 
 
 async def _is_current(connection: AsyncConnection) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +14,16 @@ from bot.core.conversation import ConversationKey, PendingReply, Person, ReplySt
 from bot.stores.schema import conversations, events, replies, turn_messages, turns
 
 OPEN = (ReplyState.QUEUED, ReplyState.POSTING)
+TO_DO = (*OPEN, ReplyState.WITHDRAWING)
+
+
+class Place(NamedTuple):
+    """A conversation's row, locked, and the process that keeps the promises made there."""
+
+    id: int
+    owner: str | None
+    owned_until: datetime | None
+
 
 PLACE: ColumnElement[int] = case(
     (turns.c.answers.is_(None), 2 * turns.c.id), else_=2 * turns.c.answers + 1
@@ -26,6 +36,8 @@ CONVERSATION_KEY = (
     conversations.c.channel,
     conversations.c.thread,
 )
+
+_OWNED = (conversations.c.id, conversations.c.owner, conversations.c.owned_until)
 
 
 def is_conversation(conversation: ConversationKey) -> ColumnElement[bool]:
@@ -85,21 +97,52 @@ async def lock(connection: AsyncConnection, conversation_ids: Any) -> None:
     )
 
 
-async def lock_reply(connection: AsyncConnection, key: str) -> int | None:
+async def place_of(connection: AsyncConnection, conversation: ConversationKey) -> Place | None:
+    """Lock a conversation; None if there is no such."""
+    found = await connection.execute(
+        select(*_OWNED).where(is_conversation(conversation)).with_for_update()
+    )
+    row = found.one_or_none()
+    return None if row is None else Place(*row)
+
+
+async def lock_reply(connection: AsyncConnection, key: str) -> Place | None:
     """Lock the conversation of a reply; None if there is no such reply."""
-    return await connection.scalar(
-        select(conversations.c.id)
+    found = await connection.execute(
+        select(*_OWNED)
         .join(replies, replies.c.conversation_id == conversations.c.id)
         .where(replies.c.key == key)
         .with_for_update(of=conversations)
     )
+    row = found.one_or_none()
+    return None if row is None else Place(*row)
 
 
 async def end(connection: AsyncConnection, which: ColumnElement[bool], state: ReplyState) -> None:
-    """End open promises; words that were to be posted are not kept twice."""
+    """Close promises, or leave them to be withdrawn; words to be posted are not kept twice.
+
+    A notice that is over leaves no row: nothing was remembered for it.
+    """
+    from_states = OPEN if state is ReplyState.WITHDRAWING else TO_DO
+    if state is not ReplyState.WITHDRAWING:
+        await connection.execute(
+            delete(replies).where(
+                which, replies.c.turn_id.is_(None), replies.c.state.in_(from_states)
+            )
+        )
     await connection.execute(
-        update(replies).where(which, replies.c.state.in_(OPEN)).values(state=state, parts=[])
+        update(replies).where(which, replies.c.state.in_(from_states)).values(state=state, parts=[])
     )
+
+
+async def still_to_do(connection: AsyncConnection, conversation_id: int) -> frozenset[str]:
+    """Keys of the promises of a conversation that somebody has to see to."""
+    found = await connection.scalars(
+        select(replies.c.key).where(
+            replies.c.conversation_id == conversation_id, replies.c.state.in_(TO_DO)
+        )
+    )
+    return frozenset(found)
 
 
 async def note_event(
@@ -115,8 +158,17 @@ async def note_event(
     return noted is not None
 
 
-async def enter(connection: AsyncConnection, conversation: ConversationKey, now: datetime) -> int:
-    """The id of a conversation, its row made if need be, and locked."""
+async def note_spoken(connection: AsyncConnection, conversation_id: int) -> None:
+    """Note that friend has said something in a conversation."""
+    await connection.execute(
+        update(conversations)
+        .where(conversations.c.id == conversation_id, ~conversations.c.has_spoken)
+        .values(has_spoken=True)
+    )
+
+
+async def enter(connection: AsyncConnection, conversation: ConversationKey, now: datetime) -> Place:
+    """A conversation, its row made if need be, and locked."""
     entered = await connection.execute(
         _upsert(connection)(conversations)
         .values(
@@ -126,14 +178,15 @@ async def enter(connection: AsyncConnection, conversation: ConversationKey, now:
             thread=conversation.thread,
             window_start=0,
             active_at=now,
+            has_spoken=False,
         )
         .on_conflict_do_update(
             index_elements=[column.name for column in CONVERSATION_KEY],
             set_={"active_at": now},
         )
-        .returning(conversations.c.id)
+        .returning(*_OWNED)
     )
-    return int(entered.scalar_one())
+    return Place(*entered.one())
 
 
 async def start_window(

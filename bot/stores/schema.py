@@ -1,6 +1,7 @@
 """The tables of the history, and the column types that keep both databases alike.
 
-    conversations   one row a channel, thread or direct message; holds where its window starts
+    conversations   one row a channel, thread or direct message; holds where its window starts,
+                    and which process answers there
     turns           what was said; `person_id` says by whom, or for friend's turns, to whom
     turn_messages   the platform's ids of a turn (a long reply is several messages)
     replies         what friend owes, and what became of it
@@ -33,7 +34,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it to the files in `migrations/versions`."""
 
 VERSION_TABLE = "friend_schema_version"
@@ -122,6 +123,11 @@ conversations = Table(
     # The first place (`queries.PLACE`) still in the window; it only grows, by resets and hops.
     Column("window_start", BigInteger, nullable=False),
     Column("active_at", Moment, nullable=False),
+    # Whether friend has said anything here, be it only a sentence of its own.
+    Column("has_spoken", Boolean, nullable=False),
+    # The process that keeps the promises made here (`owners.this_owner`), and until when.
+    Column("owner", String(200)),
+    Column("owned_until", Moment),
     UniqueConstraint("platform", "space", "channel", "thread"),
     sqlite_autoincrement=True,
 )
@@ -161,13 +167,16 @@ replies = Table(
     Column("id", _Id, primary_key=True),
     Column("key", String(64), nullable=False),
     Column("conversation_id", _Id, ForeignKey("conversations.id"), nullable=False),
-    Column("turn_id", _Id, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    # None for a notice, and for the rest of a reply whose message was erased.
+    Column("turn_id", _Id, ForeignKey("turns.id", ondelete="CASCADE")),
     Column("author_id", Words, nullable=False),
     Column("author_name", Words, nullable=False),
     Column("address", Json, nullable=False),
     Column("state", String(16), nullable=False),
     Column("parts", Json, nullable=False),
     Column("is_apology", Boolean, nullable=False),
+    # Of a burst: the key of the reply that answered this one too.
+    Column("carried_by", String(64)),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("key"),
     Index(None, "conversation_id"),

@@ -89,16 +89,16 @@ class FriendCommands(app_commands.CommandTree[Any]):
 
     async def _reset(self, interaction: Interaction) -> None:
         """Seen by all, as it concerns all."""
-        key = conversation_of(
-            interaction.channel, interaction.channel_id or 0, interaction.guild_id
-        )
         person = str(interaction.user.id)
-        is_direct = interaction.guild_id is None
-        await self._answer(
-            interaction,
-            lambda: self._friend.reset_for(key, person, is_direct=is_direct),
-            ephemeral=False,
-        )
+        channel_id, guild_id = interaction.channel_id, interaction.guild_id
+
+        async def reset() -> str:
+            if channel_id is None:  # Discord described no channel that can be told apart
+                return texts.WHERE_ARE_WE
+            key = conversation_of(interaction.channel, channel_id, guild_id)
+            return await self._friend.reset_for(key, person, is_direct=guild_id is None)
+
+        await self._answer(interaction, reset, ephemeral=False)
 
     async def _forget_me(self, interaction: Interaction) -> None:
         person = str(interaction.user.id)

@@ -23,6 +23,7 @@ import structlog
 from cachetools import TTLCache
 
 from bot.errors import BadToken, DeliveryFailed
+from bot.platforms.discord.history import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -171,12 +172,12 @@ class Courier:
         Discord does not store nonces, so they are not among what is read here.
         """
         place = self._place(channel, guild)
-        me = self.me
+        client = self._client
+        assert client is not None
 
         async def read() -> list[Posted]:
-            since = discord.Object(after)
-            history = place.history(limit=_HISTORY_LIMIT, after=since, oldest_first=True)
-            return [_posted(message) async for message in history if message.author == me]
+            said = await read_history(client, place, after=after, limit=_HISTORY_LIMIT)
+            return [_posted(message) for message in said if message.author == client.user]
 
         try:
             return await self.attempt(read)
@@ -252,6 +253,7 @@ class Courier:
             reason = LOGIN_REFUSED
         else:
             reason = f"Discord refused a message: {error}"
+            return DeliveryFailed(reason, retryable=False, words_refused=error.status == 400)
         return DeliveryFailed(reason, retryable=False)
 
 

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import discord
 import structlog
 
 from bot.errors import DeliveryFailed, StoreFailed
+from bot.platforms.discord.history import read_earlier, read_history
 from bot.platforms.discord.incoming import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from discord.abc import MessageableChannel
 
@@ -38,6 +40,9 @@ CHANNELS = 100
 
 MESSAGES = 500
 """That are read in one channel, from the oldest on; 100 a request."""
+
+AGAIN_SECONDS = (2.0, 60.0)
+"""Before what could not be read is tried again: the first pause, which doubles, and the longest."""
 
 EDITED = 100
 """Older messages of a place friend knows that are looked through for edits; one request."""
@@ -79,6 +84,8 @@ class Missed:
         self._in_order = in_order
         self._since = 0
         self._heard: set[int] = set()
+        self._unread: set[int] = set()
+        self._followed: set[int] = set()
         self._answered: set[int | None] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -87,6 +94,8 @@ class Missed:
         within = min(self._friend.answer_within, LONGEST)
         self._since = discord.utils.time_snowflake(datetime.now(UTC) - within)
         self._heard.clear()
+        self._unread.clear()
+        self._followed.clear()
         self._answered.clear()
         if self._looking is not None:
             self._looking.cancel()
@@ -107,9 +116,11 @@ class Missed:
     async def hear(self, channel: MessageableChannel, *, before: int) -> None:
         """Have heard what was missed in a channel before a message that has just come by itself.
 
-        To be called in the channel's order. Once every channel has been read this does nothing.
+        To be called in the channel's order. Once every channel has been read this does nothing;
+        nor does it where Discord gives no history just now, which is tried again without haste.
         """
-        if self._looking is None or not self._looking.done():
+        is_looking = self._looking is None or not self._looking.done()
+        if is_looking and channel.id not in self._unread:
             await self._hear_channel(channel, before=before)
 
     async def _look_back(self) -> None:
@@ -119,11 +130,24 @@ class Missed:
             _log.exception("discord.look_back_failed")
 
     async def _read_all(self) -> None:
+        """Read every channel; what cannot be read now is tried again for as long as it takes."""
+        pause, longest = AGAIN_SECONDS
+        while True:
+            is_all = await self._read_once()
+            if is_all and not self._unread:
+                return
+            _log.info("discord.looks_back_again", in_seconds=pause, channels=len(self._unread))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    async def _read_once(self) -> bool:
+        """Read what was not read yet; False if the history does not say where to look."""
         try:
             recent = await self._friend.recent_conversations(NAME)
+            is_all = True
         except StoreFailed as error:
             _log.error("store.failed", error=str(error))
-            recent = []
+            recent, is_all = [], False
         direct = [self._direct(int(key.channel)) for key in recent if not key.space]
         known = {int(key.thread or key.channel) for key in recent}
         for channel in [*direct, *self._spoken_in(known)]:
@@ -131,6 +155,7 @@ class Missed:
                 await self._hear_channel(channel)
                 if channel.id in known:
                     await self._follow_edits(channel)
+        return is_all
 
     def _direct(self, channel_id: int) -> MessageableChannel:
         """A direct message channel; Discord names none to a new session."""
@@ -161,9 +186,14 @@ class Missed:
         """Once a session, read what others said here and have it heard, oldest first."""
         if channel.id in self._heard:
             return
-        missed = [m for m in await self._read(channel) if before is None or m.id < before]
+        missed = await self._read(channel)
+        if missed is None:
+            self._unread.add(channel.id)
+            return
+        missed = [message for message in missed if before is None or message.id < before]
         for message in missed:
-            await _whole(self._take(message))
+            await self._safely(self._take(message), message)
+        self._unread.discard(channel.id)
         self._heard.add(channel.id)
         if missed:
             _log.info("discord.looked_back", channel=channel.id, messages=len(missed))
@@ -178,26 +208,22 @@ class Missed:
 
     async def _follow_edits(self, channel: MessageableChannel) -> None:
         """Have edits of older messages followed; a mention in one that is new calls friend."""
-
-        async def history() -> list[discord.Message]:
-            before = discord.Object(self._since)
-            return [message async for message in channel.history(limit=EDITED, before=before)]
-
+        if channel.id in self._followed or channel.id in self._unread:
+            return
         since = discord.utils.snowflake_time(self._since)
-        for message in reversed(await self._look(channel, history)):
+        said = await self._look(channel, partial(read_earlier, before=self._since, limit=EDITED))
+        for message in said or []:
             edited_at = message.edited_at
             if edited_at is not None and message.author != self._client.user:
-                await _whole(self._follow(message, calls=edited_at > since))
+                following = self._follow(message, calls=edited_at > since)
+                await self._safely(following, message)
+        self._followed.add(channel.id)
 
-    async def _read(self, channel: MessageableChannel) -> list[discord.Message]:
+    async def _read(self, channel: MessageableChannel) -> list[discord.Message] | None:
         """Recent messages without friend's own; which of them it has answered is noted."""
-
-        async def history() -> list[discord.Message]:
-            since = discord.Object(self._since)
-            found = channel.history(limit=MESSAGES, after=since, oldest_first=True)
-            return [message async for message in found]
-
-        said = await self._look(channel, history)
+        said = await self._look(channel, partial(read_history, after=self._since, limit=MESSAGES))
+        if said is None:
+            return None
         me = self._client.user
         own = [message for message in said if message.author == me]
         self._answered |= {m.reference.message_id for m in own if m.reference}
@@ -206,14 +232,25 @@ class Missed:
     async def _look(
         self,
         channel: MessageableChannel,
-        history: Callable[[], Awaitable[list[discord.Message]]],
-    ) -> list[discord.Message]:
-        """Read; a channel that cannot be read is passed over."""
+        read: Callable[
+            [discord.Client, MessageableChannel], Coroutine[Any, Any, list[discord.Message]]
+        ],
+    ) -> list[discord.Message] | None:
+        """Read; a channel that friend may not read is passed over, None: it cannot be read now."""
         try:
-            return await self._courier.attempt(history)
+            return await self._courier.attempt(lambda: read(self._client, channel))
         except (discord.HTTPException, DeliveryFailed) as error:
             _log.warning("discord.not_looked_back", channel=channel.id, error=str(error))
-            return []
+            status = error.status if isinstance(error, discord.HTTPException) else 500
+            return [] if status < 500 and status != 429 else None
+
+    @staticmethod
+    async def _safely(doing: Awaitable[None], message: discord.Message) -> None:
+        """Take a message in, to the end; one that cannot be must not cost the others."""
+        try:
+            await _whole(doing)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it
+            _log.exception("discord.message_unheard", message=message.id)
 
 
 def _is_readable(channel: discord.abc.GuildChannel | discord.Thread) -> bool:

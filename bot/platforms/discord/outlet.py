@@ -139,6 +139,9 @@ class DiscordOutlet:
         except DeliveryFailed as error:
             self._mute = True
             _log.info("draft.not_shown", reply=self._key, error=str(error))
+        except Exception:  # noqa: BLE001 - a partial view is a courtesy; the reply is yet to come
+            self._mute = True
+            _log.exception("draft.not_shown", reply=self._key)
         finally:
             self._updated = time.monotonic()
 

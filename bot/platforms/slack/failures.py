@@ -28,6 +28,9 @@ _TOKEN_ERRORS = frozenset(
     }
 )
 
+_NOT_YET = frozenset({"streaming_state_conflict"})
+"""The message is still being streamed; it can be completed once the stream has been stopped."""
+
 _CANNOT_POST = {
     "channel_not_found": "the channel is gone, or friend is not in it",
     "not_in_channel": "friend is not in the channel; invite it with /invite @friend",
@@ -85,10 +88,13 @@ def delivery_failed(error: BaseException) -> DeliveryFailed:
             retryable=True,
         )
     code = code_of(error) or f"HTTP {status_of(error)}"
-    if is_rate_limit(error) or is_ambiguous(error):
+    if is_rate_limit(error) or is_ambiguous(error) or code in _NOT_YET:
         return DeliveryFailed(f"Slack did not take the reply just now ({code}).", retryable=True)
     reason = _CANNOT_POST.get(code, f"Slack says {code}")
-    return DeliveryFailed(f"The reply cannot be posted: {reason}.", retryable=False)
+    words_refused = code == "msg_too_long" or not (code in _CANNOT_POST or code in _TOKEN_ERRORS)
+    return DeliveryFailed(
+        f"The reply cannot be posted: {reason}.", retryable=False, words_refused=words_refused
+    )
 
 
 def sign_in_failed(error: SlackApiError, *, variable: str, kind: str) -> PlatformFailed | None:

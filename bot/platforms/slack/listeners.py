@@ -65,18 +65,23 @@ class _Listeners:
         self, ack: AsyncAck, shortcut: dict[str, Any], respond: AsyncRespond
     ) -> None:
         await ack()
-        message = {**shortcut["message"], "channel": shortcut["channel"]["id"]}
-        conversation = key_of(message, self._me.team_id)
-        reset = self._friend.reset_for(
-            conversation,
-            str(shortcut["user"]["id"]),
-            is_direct=conversation.channel.startswith("D"),
-        )
-        said = await _or_sorry(reset)
+        said = await _or_sorry(self._reset_of(shortcut))
         try:
             await respond(said)
         except CALL_ERRORS as error:
             _log.warning("slack.not_responded", error=repr(error))
+
+    async def _reset_of(self, shortcut: dict[str, Any]) -> str:
+        """Reset the conversation of the message that the shortcut was used on."""
+        message, channel = shortcut.get("message") or {}, shortcut.get("channel") or {}
+        if not message.get("ts") or not channel.get("id"):
+            return texts.WHERE_ARE_WE
+        conversation = key_of({**message, "channel": channel["id"]}, self._me.team_id)
+        return await self._friend.reset_for(
+            conversation,
+            str(shortcut["user"]["id"]),
+            is_direct=conversation.channel.startswith("D"),
+        )
 
 
 async def _or_sorry(doing: Awaitable[str]) -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.errors import DeliveryFailed
 from bot.platforms.slack.address import Address
 from bot.platforms.slack.draft import MAX_CHARACTERS, Draft, StreamBudgets, adopt, delete
 from bot.platforms.slack.failures import CALL_ERRORS, delivery_failed, is_ambiguous
@@ -81,10 +82,19 @@ class SlackOutlet:
         if self._recovering or self._draft.doubtful:
             posted = await find_posted(self._client, self._address, self._key, own_id=self._own_id)
         self._done.update(posted.parts)
+        *abandoned, left_behind = posted.drafts or ("",)
+        if 0 in self._done and left_behind:
+            abandoned.append(left_behind)
         for number, part in enumerate(parts):
             if number not in self._done:
-                self._done[number] = await self._put(number, escape(part), posted.draft)
-                self._status.posted()
+                self._done[number] = await self._put(number, escape(part), left_behind)
+                if self._done[number] != left_behind:  # an old draft's end clears no status
+                    self._status.posted()
+        for ts in abandoned:
+            try:
+                await delete(self._client, self._address.channel, ts)
+            except DeliveryFailed as error:  # the reply itself is there
+                _log.warning("draft.not_withdrawn", error=str(error))
         self._draft.doubtful = False
         return [self._done[number] for number in range(len(parts))]
 
@@ -130,7 +140,9 @@ class SlackOutlet:
         await self._status.settle()
         if self._draft.doubtful or self._recovering:
             posted = await find_posted(self._client, self._address, self._key, own_id=self._own_id)
-            if posted.draft:
-                await delete(self._client, self._address.channel, posted.draft)
+            for ts in posted.drafts:
+                await delete(self._client, self._address.channel, ts)
             self._draft.doubtful = False
         await self._draft.remove()
+        if self._recovering:
+            await self._status.wipe()  # what an earlier process has set

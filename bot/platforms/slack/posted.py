@@ -25,11 +25,11 @@ class Posted:
 
     Attributes:
         parts: message ts by part number.
-        draft: message ts of the newest unfinished draft; "" if there is none.
+        drafts: message ts of unfinished drafts, the oldest first.
     """
 
     parts: dict[int, str] = field(default_factory=dict)
-    draft: str = ""
+    drafts: tuple[str, ...] = ()
 
 
 def label(reply_key: str, part: int) -> dict[str, Any]:
@@ -57,13 +57,13 @@ async def find_posted(
     except CALL_ERRORS as error:
         raise delivery_failed(error) from error
     parts: dict[int, str] = {}
-    draft = ""
+    drafts: list[str] = []
     for message in answer.get("messages") or []:
         if message.get("user") != own_id or float(message["ts"]) <= float(address.ts):
             continue
         metadata = message.get("metadata") or {}
         if metadata.get("event_type") != EVENT_TYPE:
-            draft = str(message["ts"])
+            drafts.append(str(message["ts"]))
         elif metadata["event_payload"].get("key") == reply_key:
             parts[int(metadata["event_payload"]["part"])] = str(message["ts"])
-    return Posted(parts, draft)
+    return Posted(parts, tuple(drafts))

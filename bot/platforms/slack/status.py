@@ -24,6 +24,7 @@ from bot.platforms.slack.failures import CALL_ERRORS, code_of, is_ambiguous, is_
 _log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 90.0
+CLEARING_TRIES = 2
 CALL_SECONDS = 5.0
 """Longest wait for one change of the line."""
 
@@ -89,7 +90,13 @@ class StatusLine:
         await self.settle()
         if self._may_show:
             self._may_show = self._may_come_late = False
-            await self._set("")
+            await self.wipe()
+
+    async def wipe(self) -> None:
+        """Take the line away, whoever has set it."""
+        for _ in range(CLEARING_TRIES):
+            if await self._set(""):
+                return
 
     async def _keep(self) -> None:
         while not self._settling.is_set():

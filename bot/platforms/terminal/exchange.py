@@ -14,7 +14,7 @@ from bot.platforms.terminal.outlet import PLATFORM, TerminalPlatform
 
 _NOTICE_SECONDS = 10.0
 _MADE_WITHIN = timedelta(hours=1)
-"""A promise younger than this may be another chat's, which is still open and making the reply."""
+"""An older promise is nobody's; a younger one may be another chat's, which is making the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,11 @@ class Exchange:
         message stands in the history without a reply, and `again` answers it.
         """
         not_before = datetime.now(UTC) - _MADE_WITHIN
-        for reply in await self._store.unfinished(PLATFORM, not_before=not_before):
+        for reply in await self._store.claim(PLATFORM, not_before=not_before):
             if reply.state is ReplyState.POSTING:
                 await self._store.finish(reply.key, [f"{reply.key}-0"])
+            else:
+                await self._store.close_reply(reply.key, ReplyState.FAILED)
 
     async def ask(self, text: str) -> Answer:
         """Say something to friend and wait until the reply is whole and remembered."""

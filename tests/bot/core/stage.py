@@ -13,6 +13,7 @@ from typing import Any
 
 from bot.core.conversation import ConversationKey, IncomingMessage, Person
 from bot.core.friend import Friend
+from bot.core.keeper import Keeper
 from bot.core.ports import ReplyTimes
 from bot.core.queue import ConversationQueues
 from bot.core.responder import Responder
@@ -205,10 +206,14 @@ async def scene(
             observer=counts,
             answer_within=timedelta(minutes=15),
         )
-        queues = ConversationQueues(responder.answer, burst=timedelta(seconds=burst_seconds))
+        queues = ConversationQueues(
+            responder.answer, burst=timedelta(seconds=burst_seconds), owed=store.owed
+        )
+        keeper = Keeper(store, queues, answer_within=timedelta(minutes=15))
         friend = Friend(
             store=store,
             queues=queues,
+            keeper=keeper,
             waker=waker,
             platforms={stage.name: stage},
             triggers=pick(TriggerSettings),

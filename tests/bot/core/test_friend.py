@@ -269,7 +269,7 @@ async def test_long_replies_are_split_and_remembered_as_one(
 async def test_words_that_cannot_be_posted_are_posted_later(
     on_stage: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.core.responder._POST_AGAIN_AFTER", (0.01,))
+    monkeypatch.setattr("bot.core.attempt.POST_AGAIN_AFTER", (0.01,))
     on_stage.stage.refusals = [DeliveryFailed("down", retryable=True)] * 3
     await on_stage.say("hello")
     await on_stage.quiet()

@@ -100,3 +100,8 @@ async def test_a_taken_port_is_a_clear_error() -> None:
         with pytest.raises(SettingsInvalid, match=f"FRIEND_OPS_PORT: port {port} cannot be used"):
             async with ops_server(port, Health(), Metrics()):
                 pytest.fail("two servers on one port")
+
+
+async def test_19_nothing_to_be_up_is_not_up() -> None:
+    async with ops_server(0, Health(), Metrics()) as port:
+        assert (await _get(port, "/healthz")).status_code == 503

@@ -34,6 +34,10 @@ class Model:
     replies: list[PendingReply] = field(default_factory=list)
     events: dict[tuple[str, str], datetime] = field(default_factory=dict)
     starts: dict[ConversationKey, tuple[int, int]] = field(default_factory=dict)
+    active: dict[ConversationKey, datetime] = field(default_factory=dict)
+    spoken: set[ConversationKey] = field(default_factory=set)
+    carriers: dict[str, str] = field(default_factory=dict)
+    turn_of: dict[str, int] = field(default_factory=dict)
 
     def first_sight(self, platform: str, event_id: str, now: datetime) -> bool:
         if (platform, event_id) in self.events:
@@ -41,13 +45,17 @@ class Model:
         self.events[platform, event_id] = now
         return True
 
-    def accept(self, said: IncomingMessage, turn_id: int) -> None:
+    def accept(self, said: IncomingMessage, turn_id: int, now: datetime) -> None:
+        self.active[said.conversation] = now
         turn = Turn(turn_id, Role.USER, said.text, said.message_id, said.author)
         self.turns.append(
             Remembered(turn, said.conversation, said.author.id, [said.message_id], said.sent_at)
         )
 
     def promise(self, reply: PendingReply) -> None:
+        assert reply.turn_id is not None
+        self.active[reply.conversation] = reply.created_at
+        self.turn_of[reply.key] = reply.turn_id
         self.replies.append(reply)
 
     def window(self, where: ConversationKey) -> list[Turn]:
@@ -84,15 +92,22 @@ class Model:
             return False
         self.set(keys[0], ReplyState.POSTING, parts=tuple(parts), is_apology=is_apology)
         for key in keys[1:]:
+            self.carriers[key] = keys[0]
             self.set(key, ReplyState.DONE)
         return True
 
     def finish(self, key: str, message_ids: list[str], turn_id: int | None, now: datetime) -> None:
         """`turn_id` is what the store gave the turn it made, if it made one."""
         reply = self.open_reply(key)
+        if reply is not None:
+            self.spoken.add(reply.conversation)
         if reply is None or not reply.parts or reply.is_apology:
             assert turn_id is None
         else:
+            assert reply.turn_id is not None
+            for held in self.turns:
+                if held.turn.answers == reply.turn_id:
+                    held.is_dropped = True
             asked = self.find(reply.turn_id)
             assert asked is not None
             assert turn_id is not None
@@ -127,7 +142,17 @@ class Model:
                 held.turn = replace(held.turn, text=text)
 
     def delete(self, platform: str, channel: str, message_id: str) -> None:
-        self.erase(self.named(platform, channel, message_id))
+        found = self.named(platform, channel, message_id)
+        ids = {held.turn.id for held in found}
+        of_bursts = {
+            self.turn_of[self.carriers[reply.key]]
+            for reply in self.replies
+            if reply.turn_id in ids
+            and reply.key in self.carriers
+            and any(kept.key == self.carriers[reply.key] for kept in self.replies)
+        }
+        answers = [held for held in self.turns if held.turn.answers in ids | of_bursts]
+        self.erase([*found, *answers])
 
     def erase(self, gone: list[Remembered]) -> None:
         ids = {held.turn.id for held in gone}
@@ -168,8 +193,11 @@ class Model:
         self.erase(gone)
         self.replies = [reply for reply in self.replies if reply.created_at >= before]
         limit = min(before, now - timedelta(days=2))
+        held_in = {held.where for held in self.turns}
+        self.spoken = {key for key in self.spoken if key in held_in or self.active[key] >= before}
         self.events = {event: seen for event, seen in self.events.items() if seen >= limit}
         return len(gone)
 
     def is_friend_thread(self, where: ConversationKey) -> bool:
-        return any(held.where == where and held.turn.role is Role.FRIEND for held in self.turns)
+        owing = any(r.conversation == where and r.state in OPEN for r in self.replies)
+        return owing or where in self.spoken

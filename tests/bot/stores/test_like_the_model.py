@@ -100,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
         if accepted is None:
             return
         assert all(held.turn.id < accepted.turn_id for held in self.model.turns)
-        self.model.accept(said, accepted.turn_id)
+        self.model.accept(said, accepted.turn_id, self.clock())
         self.message_ids.append(message_id)
         if key is None:
             assert accepted.reply is None
@@ -268,6 +268,12 @@ def test_the_store_does_what_the_model_does(url: str) -> None:
 
         Machine.runner, Machine.store, Machine.clock = runner, store, clock
         run_state_machine_as_test(
-            Machine, settings=settings(max_examples=8, stateful_step_count=25, deadline=None)
+            Machine,
+            settings=settings(
+                phases=[__import__("hypothesis").Phase.generate],
+                max_examples=8,
+                stateful_step_count=25,
+                deadline=None,
+            ),
         )
         runner.run(store.close())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from bot.stores.migrations import alembic_config
 from bot.stores.schema import HEAD, VERSION_TABLE, metadata
 from bot.stores.transactions import begin
 from tests.bot.stores.conftest import Clock
-from tests.bot.stores.people import ANN, LOBBY, message
+from tests.bot.stores.people import ANN, KITCHEN, LOBBY, message
 
 
 async def on(url: str, work: object, *arguments: object) -> object:
@@ -120,6 +121,46 @@ async def test_migrations_make_the_tables_the_code_expects(url: str) -> None:
         return tables(connection)
 
     assert await on(url, back) == {VERSION_TABLE}
+
+
+async def test_a_history_of_the_first_schema_is_brought_up(url: str, clock: Clock) -> None:
+    def old(connection: Connection) -> None:
+        upgrade(alembic_config(connection), "0001")
+        now = "2026-03-01 11:59:00" + ("" if connection.dialect.name == "sqlite" else "+00")
+        for statement in (
+            (
+                "INSERT INTO conversations "
+                "(platform, space, channel, thread, window_start, active_at) "
+                f"VALUES ('discord', 'guild', 'lobby', '', 0, '{now}'), "
+                f"('discord', 'guild', 'kitchen', '', 0, '{now}')"
+            ),
+            (
+                "INSERT INTO turns (conversation_id, role, text, person_id, person_name, answers, "
+                "is_dropped, sent_at) VALUES "
+                f"(1, 'user', 'hi', 'U1', 'Ann', NULL, (1 = 0), '{now}'), "
+                f"(1, 'assistant', 'hello', 'U1', 'Ann', 1, (1 = 0), '{now}'), "
+                f"(2, 'user', 'and you?', 'U1', 'Ann', NULL, (1 = 0), '{now}')"
+            ),
+            (
+                "INSERT INTO replies "
+                "(key, conversation_id, turn_id, author_id, author_name, address, "
+                "state, parts, is_apology, created_at) VALUES "
+                f"('k1', 1, 1, 'U1', 'Ann', '{{}}', 'done', '[]', (1 = 0), '{now}'), "
+                f"('k2', 2, 3, 'U1', 'Ann', '{{}}', 'queued', '[]', (1 = 0), '{now}')"
+            ),
+        ):
+            connection.execute(text(statement.replace(":", r"\:")))
+
+    await on(url, old)
+    store = await open_store(url, clock=clock)
+    assert [turn.text for turn in await store.window(LOBBY)] == ["hi", "hello"]
+    assert await store.is_friend_thread(LOBBY)
+    day = timedelta(days=1)
+    (owed,) = await store.claim("discord", not_before=clock.now - day)
+    assert (owed.key, owed.turn_id, owed.conversation) == ("k2", 3, KITCHEN)
+    assert await store.accept(message(sent_at=clock.now), reply_key="k3", words="Slowly!")
+    assert await store.finish("k3", ["m"]) == frozenset()
+    await store.close()
 
 
 async def test_opening_leaves_a_current_history_alone(url: str, clock: Clock) -> None:

@@ -67,14 +67,21 @@ async def test_a_reply_stands_after_what_it_answers(chat: Chat) -> None:
     assert [turn.place for turn in turns] == sorted(turn.place for turn in turns)
 
 
-async def test_a_reply_keeps_its_place_when_its_question_goes(chat: Chat) -> None:
+async def test_a_reply_goes_with_its_question(chat: Chat) -> None:
     await chat.hear("one", owed="key1", message_id="m1")
     await chat.hear("two")
     await chat.answer("key1", "reply to one")
     await chat.store.delete("discord", "lobby", "m1")
-    assert await chat.texts() == ["reply to one", "two"]
-    turns = await chat.turns()
-    assert [turn.place for turn in turns] == sorted(turn.place for turn in turns)
+    assert await chat.texts() == ["two"]
+
+
+async def test_a_reply_to_a_burst_goes_with_any_message_of_it(chat: Chat) -> None:
+    for number in (1, 2):
+        await chat.hear(str(number), owed=f"key{number}", message_id=f"m{number}")
+    assert await chat.store.begin_posting(["key2", "key1"], ["one, two"], is_apology=False)
+    await chat.store.finish("key2", ["f1"])
+    await chat.store.delete("discord", "lobby", "m1")
+    assert await chat.texts() == ["2"]
 
 
 async def test_a_burst_is_answered_by_one_reply(chat: Chat, clock: Clock) -> None:
@@ -165,22 +172,22 @@ async def test_unfinished_gives_the_oldest_first_and_fails_what_is_too_old(
     assert [reply.key for reply in await store.unfinished("slack", not_before=earlier)] == ["slack"]
 
 
-async def test_a_dropped_turn_stays_out_and_its_question_can_be_answered_again(
+async def test_a_question_answered_again_loses_the_first_answer(
     chat: Chat, store: SqlStore
 ) -> None:
     asked = await chat.talk("what is 1 + 1?", "3")
-    reply = (await chat.turns())[1]
-    await store.drop_turn(reply.id)
-    assert await chat.texts() == ["what is 1 + 1?"]
     await store.promise(LOBBY, asked.turn_id, reply_key="again", address={}, author=ANN)
+    assert await chat.texts() == ["what is 1 + 1?", "3"]
     await chat.answer("again", "2")
     assert await chat.texts() == ["what is 1 + 1?", "2"]
 
 
 async def test_friend_takes_part_where_it_has_spoken(chat: Chat, store: SqlStore) -> None:
     assert not await store.is_friend_thread(LOBBY)
-    await chat.hear("hi", owed="key1")
+    await chat.hear("hi")
     assert not await store.is_friend_thread(LOBBY)
+    await chat.hear("hi, friend", owed="key1")
+    assert await store.is_friend_thread(LOBBY)
     await chat.answer("key1", "hello")
     assert await store.is_friend_thread(LOBBY)
     assert not await store.is_friend_thread(KITCHEN)

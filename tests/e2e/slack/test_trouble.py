@@ -117,7 +117,7 @@ async def test_posting_trouble_ends_in_one_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slack = stage.slack
-    monkeypatch.setattr("bot.core.responder._POST_AGAIN_AFTER", (0.1, 0.1))
+    monkeypatch.setattr("bot.core.attempt.POST_AGAIN_AFTER", (0.1, 0.1))
     monkeypatch.setattr("bot.platforms.slack.outlet.LOOK_AFTER_SECONDS", 0.1)
     slack.streams.refused = True
     slack.faults.next("chat.postMessage", **fault)
