@@ -43,7 +43,7 @@ async def read_history(
 async def read_earlier(
     client: discord.Client, channel: MessageableChannel, *, before: int, limit: int
 ) -> list[discord.Message]:
-    """The last messages before one, oldest first, `limit` (up to 100) at most; see `read_history`."""
+    """The last messages before one, oldest first, `limit` (up to 100) at most, read likewise."""
     page = await client.http.logs_from(channel.id, limit, before=before)
     return _parsed(client, channel, page)
 
