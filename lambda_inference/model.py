@@ -22,6 +22,7 @@ from lambda_inference.gguf.chat_template import (
     ChatTemplate,
     template_from,
 )
+from lambda_inference.gguf.drafts import DRAFTS_KEY, drafts_from
 from lambda_inference.talk.tokenizer import BpeTokenizer, Tokenizer, WorldTokenizer
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class ModelDescription:
     """Unix time of the file."""
     tokenizer: Callable[[], Tokenizer]
     """Reads the vocabulary. Raises ModelCorrupt."""
+    drafts: int = 1
+    """Of each reply, where nobody says how many."""
     state: str = ""
     """Digest of the learnt state that conversations start from; empty: they start from nothing."""
 
@@ -153,6 +156,7 @@ def _describe_folder(folder: Path, weights: Path, name: str) -> ModelDescription
         template=chat,
         created=int(weights.stat().st_mtime),
         tokenizer=lambda: _read_tokenizer(folder, chat),
+        drafts=drafts_from(config.get("drafts"), str(config_path)),
     )
 
 
@@ -185,7 +189,9 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
     from lambda_inference.gguf.reader import read_metadata
 
     kind, source = "general.architecture", "tokenizer.huggingface.json"
-    names = {kind, "general.name", TEMPLATE_KEY, JINJA_KEY, "tokenizer.ggml.model", source}
+    names = {
+        kind, "general.name", TEMPLATE_KEY, JINJA_KEY, DRAFTS_KEY, "tokenizer.ggml.model", source,
+    }  # fmt: skip
     metadata = read_metadata(path, names)
     architecture = metadata.get(kind)
     if architecture not in ("rwkv4", "rwkv7"):
@@ -209,6 +215,7 @@ def _describe_gguf(path: Path, name: str) -> ModelDescription:
         template=chat,
         created=int(path.stat().st_mtime),
         tokenizer=tokenizer,
+        drafts=drafts_from(metadata.get(DRAFTS_KEY), str(path)),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from lambda_inference.errors import SettingsError
+from lambda_inference.gguf.drafts import MOST_DRAFTS
 
 T = TypeVar("T", bound="_FromEnvironment")
 
@@ -100,7 +101,23 @@ class ServerSettings(_FromEnvironment):
     key: str = _setting(
         "", "Bearer key that clients must send; empty only on loopback.", secret=True
     )
-    parallel: int = _setting(1, "Replies made at the same time.", unit="replies", low=1, high=64)
+    parallel: int = _setting(
+        8,
+        "States that are decoded together: replies made at the same time, or drafts of one. Each "
+        "takes twice its state's size in memory (RWKV-7 0.4B: 13 MB, RWKV-4 430M: 1 MB), twice "
+        "that where a reply has several drafts; what finds no place waits.",
+        unit="states",
+        low=1,
+        high=64,
+    )
+    drafts: int = _setting(
+        0,
+        "Drafts made of each reply, of which the best is given; 0 means what the model's file "
+        "recommends, or 1. A request's 'best_of' goes first.",
+        unit="drafts",
+        low=0,
+        high=MOST_DRAFTS,
+    )
     queue: int = _setting(
         64, "Requests that may wait; one more is told 429.", unit="requests", low=0, high=10_000
     )

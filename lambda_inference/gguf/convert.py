@@ -26,6 +26,7 @@ from lambda_inference.gguf.checkpoint import (
     fingerprint,
     open_checkpoint,
 )
+from lambda_inference.gguf.drafts import DRAFTS_KEY, drafts_from
 from lambda_inference.gguf.layout import Kind, Shape, Tensor, shape_of, tensors_of
 from lambda_inference.gguf.vocabulary import (
     JSON_KEY,
@@ -60,8 +61,9 @@ def convert(
     """Write `target` (.gguf) from `source`: a .pth or .safetensors file, or a folder with one.
 
     The checkpoint has the official tensor names. `tokenizer` is a `tokenizer.json` or the World
-    vocabulary's text file; without it, the one that lies beside the checkpoint. The name and the
-    conversation's template come from `config.json` beside the checkpoint, if it has them.
+    vocabulary's text file; without it, the one that lies beside the checkpoint. The name, the
+    conversation's template and the recommended number of drafts come from `config.json` beside the
+    checkpoint, if it has them.
 
     Raises:
         ModelNotFound: no checkpoint or no tokenizer.
@@ -83,6 +85,7 @@ def convert(
         quantization=quantization,
         template=_template(config, str(config_path)),
         name=name or name_of(source),
+        drafts=drafts_from(config.get("drafts"), str(config_path)),
         progress=progress,
     )
 
@@ -106,6 +109,7 @@ def write(
     quantization: Quantization,
     name: str,
     template: ChatTemplate | None = None,
+    drafts: int = 1,
     progress: Progress | None = None,
     pack: Pack | None = None,
 ) -> None:
@@ -132,6 +136,8 @@ def write(
             sources = {source for tensor, _ in plan for source in tensor.sources}
             writer.add_string(FINGERPRINT_KEY, fingerprint(weights, sources))
         _add_vocabulary(writer, vocabulary, template)
+        if drafts > 1:
+            writer.add_uint32(DRAFTS_KEY, drafts)
         for tensor, kind in plan:
             number = gguf.GGMLQuantizationType[kind]
             block, width = gguf.GGML_QUANT_SIZES[number]

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,11 +27,13 @@ from lambda_inference.errors import (
     TooLong,
     Unauthorized,
 )
-from lambda_inference.serving import wire
+from lambda_inference.serving import metrics, wire
 from lambda_inference.serving.host import LoadedModel, ModelHost, no_such_model
+from lambda_inference.serving.scheduler import Load, Scheduler
 from lambda_inference.serving.slots import Slots, Ticket
 from lambda_inference.settings import ServerSettings
-from lambda_inference.talk.generate import Finished, GenerationRequest, TextDelta, Timings
+from lambda_inference.talk.events import Finished, TextDelta, Timings
+from lambda_inference.talk.generate import GenerationRequest
 from lambda_inference.talk.sampling import SamplingSettings
 
 _log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ _LOOK_SECONDS = 0.1  # between two looks at a client that waits for the model
 _CHAT = "/v1/chat/completions"
 _MODELS = "/v1/models"
 _HEALTH = "/healthz"
+_METRICS = "/metrics"
 _REQUEST_ID = re.compile(r"[!-~]{1,100}")
 _PING_BYTES = 1000  # of a body that may still be a warm ping
 
@@ -76,6 +80,8 @@ class Service:
         self._settings = settings
         self._host = host
         self._slots = Slots(settings.parallel, settings.queue)
+        self._scheduler: Scheduler | None = None
+        self._lock = threading.Lock()
         self._defaults = wire.RequestDefaults(
             max_tokens=settings.max_tokens,
             max_tokens_limit=settings.max_tokens_limit,
@@ -113,12 +119,15 @@ class Service:
         if path == _CHAT:
             _allow(request, "POST")
             return self._chat(request, request_id)
+        if path == _METRICS:
+            _allow(request, "GET", "HEAD")
+            return self._metrics(request_id)
         if path == _MODELS or path.startswith(_MODELS + "/"):
             _allow(request, "GET", "HEAD")
             return self._models(path, request, request_id)
         raise NotFound(
-            f"There is nothing at {request.path[:200]!r}; this server has {_CHAT}, {_MODELS} and "
-            f"{_HEALTH}.",
+            f"There is nothing at {request.path[:200]!r}; this server has {_CHAT}, {_MODELS}, "
+            f"{_HEALTH} and {_METRICS}.",
             code="unknown_path",
         )
 
@@ -148,6 +157,17 @@ class Service:
         headers = {"retry-after": "1"} if status == "loading" else {}
         return _json(code, wire.json_body(document), request_id, headers)
 
+    def _metrics(self, request_id: str) -> HttpResponse:
+        load = Load() if self._scheduler is None else self._scheduler.load
+        text = metrics.exposition(load, running=self._slots.running, waiting=self._slots.waiting)
+        body = text.encode()
+        headers = {
+            "content-type": metrics.CONTENT_TYPE,
+            "content-length": str(len(body)),
+            "x-request-id": request_id,
+        }
+        return HttpResponse(200, headers, body)
+
     def _models(self, path: str, request: HttpRequest, request_id: str) -> HttpResponse:
         here = {model.id: model.created for model in self._load(request, Timings()).descriptions}
         if path == _MODELS:
@@ -169,7 +189,9 @@ class Service:
             timings = Timings()
             model = self._load(request, timings, limit).named(chat.model)
             generation = self._generation(model, chat, limit)
-            run = _Run(request, request_id, chat, model, generation, timings, ticket)
+            ticket.places = min(generation.drafts, self._settings.parallel)
+            scheduler = self._scheduler_of(model)
+            run = _Run(request, request_id, chat, model, generation, timings, ticket, scheduler)
             if chat.stream:
                 headers = {
                     "content-type": "text/event-stream; charset=utf-8",
@@ -201,7 +223,20 @@ class Service:
                 param="messages",
                 code="context_length_exceeded",
             )
-        return GenerationRequest(prompt, chat.sampling, chat.max_tokens, chat.stops, deadline)
+        drafts = chat.drafts or self._settings.drafts or model.description.drafts
+        if chat.sampling.temperature <= 0:
+            drafts = 1  # they would all be the same
+        return GenerationRequest(
+            prompt, chat.sampling, chat.max_tokens, chat.stops, deadline, chat.choices,
+            max(drafts, chat.choices),
+        )  # fmt: skip
+
+    def _scheduler_of(self, model: LoadedModel) -> Scheduler:
+        """The one of the engine that all models of a host share."""
+        with self._lock:
+            if self._scheduler is None:
+                self._scheduler = Scheduler(model.engine)
+            return self._scheduler
 
     def _load(
         self, request: HttpRequest, timings: Timings, deadline: float | None = None
@@ -227,6 +262,7 @@ class _Run:
     generation: GenerationRequest
     timings: Timings
     ticket: Ticket
+    scheduler: Scheduler
 
     def __post_init__(self) -> None:
         self.completion_id = f"chatcmpl-{secrets.token_hex(12)}"
@@ -245,7 +281,10 @@ class _Run:
             return
         self.timings.queue_ms = (time.perf_counter() - started) * 1000
         for event in self.model.generator.generate(
-            self.generation, cancelled=self.request.cancelled, timings=self.timings
+            self.generation,
+            cancelled=self.request.cancelled,
+            timings=self.timings,
+            drive=lambda steps: self.scheduler.run(steps, self.request.cancelled),
         ):
             if isinstance(event, Finished):
                 self._log(event)
@@ -254,11 +293,11 @@ class _Run:
     def _log(self, end: Finished) -> None:
         usage, timings = end.usage, end.timings
         _log.info(
-            "%s: %s, prompt %d tokens (%d cached), reply %d; queue %.0f ms, load %.0f, "
-            "prefill %.0f, decode %.0f",
+            "%s: %s, prompt %d tokens (%d cached), reply %d, drafts %d; queue %.0f ms, "
+            "load %.0f, prefill %.0f, decode %.0f",
             self.request_id, end.reason, usage.prompt_tokens, usage.cached_tokens,
-            usage.completion_tokens, timings.queue_ms, timings.load_ms, timings.prefill_ms,
-            timings.decode_ms,
+            usage.completion_tokens, self.generation.drafts, timings.queue_ms, timings.load_ms,
+            timings.prefill_ms, timings.decode_ms,
         )  # fmt: skip
 
 
@@ -279,23 +318,24 @@ class _EventStream(Iterator[bytes]):
 
 
 def _whole(run: _Run) -> bytes:
-    text: list[str] = []
+    texts = [""] * run.chat.choices
     for event in run.events():
         if isinstance(event, Finished):
-            return wire.completion(*run.about, "".join(text), event)
-        text.append(event.text)
+            return wire.completion(*run.about, texts, event)
+        texts[event.choice] += event.text
     raise ClientGone("The client went away before the reply was done.", code="client_gone")
 
 
 def _stream(run: _Run) -> Generator[bytes]:
     chunks = wire.ChunkWriter(*run.about)
     try:
-        yield chunks.role()
+        for choice in range(run.chat.choices):
+            yield chunks.role(choice)
         for event in run.events():
             if isinstance(event, Finished):
                 yield chunks.end(event, include_usage=run.chat.include_usage)
             else:
-                yield chunks.text(event.text)
+                yield chunks.text(event.text, event.choice)
     except RequestError as error:
         yield wire.error_event(error, run.request_id)
     except Exception:  # noqa: BLE001

@@ -1,4 +1,7 @@
-"""A bounded queue in front of the model: so many replies at a time, so many waiting, then 429."""
+"""A bounded queue in front of the model: so many replies at a time, so many waiting, then 429.
+
+A reply takes a place for each of its drafts.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Slots:
         self._changed = threading.Condition()
         self._waiting: deque[Ticket] = deque()
         self._running = 0
+        self._taken = 0
         self._reply_seconds = _FIRST_GUESS
 
     def enter(self) -> Ticket:
@@ -45,7 +49,7 @@ class Slots:
     def wait(self, ticket: Ticket, deadline: float | None, cancelled: Callable[[], bool]) -> bool:
         """See `Ticket.wait`."""
         with self._changed:
-            while self._running >= self._parallel or self._waiting[0] is not ticket:
+            while self._waiting[0] is not ticket or not self._fits(ticket):
                 if cancelled():
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
@@ -56,6 +60,7 @@ class Slots:
                 self._changed.wait(_LOOK_SECONDS)
             self._waiting.popleft()
             self._running += 1
+            self._taken += ticket.places
             self._changed.notify_all()
             return True
 
@@ -66,8 +71,23 @@ class Slots:
                 self._waiting.remove(ticket)
             else:
                 self._running -= 1
+                self._taken -= ticket.places
                 self._reply_seconds += (seconds - self._reply_seconds) / 8
             self._changed.notify_all()
+
+    def _fits(self, ticket: Ticket) -> bool:
+        """Whether its places are free; one that wants more than there are runs by itself."""
+        return not self._taken or self._taken + ticket.places <= self._parallel
+
+    @property
+    def running(self) -> int:
+        """Replies being made."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for that."""
+        return len(self._waiting)
 
 
 class Ticket:
@@ -75,6 +95,8 @@ class Ticket:
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
+        self.places = 1
+        """States that it needs; told before `wait`."""
         self._began: float | None = None
         self._left = False
 

@@ -10,13 +10,14 @@ Source: the OpenAI API reference, "Create chat completion"; `timings` is ours an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lambda_inference.errors import BadRequest, RequestError
 from lambda_inference.gguf.chat_template import Role
-from lambda_inference.talk.generate import Finished, Timings, Usage
+from lambda_inference.gguf.drafts import MOST_DRAFTS
+from lambda_inference.talk.events import Finished, Timings, Usage
 from lambda_inference.talk.prompt import Message
 from lambda_inference.talk.sampling import SamplingSettings
 
@@ -52,6 +53,10 @@ class ChatRequest:
     sampling: SamplingSettings
     max_tokens: int
     stops: tuple[str, ...] = ()
+    choices: int = 1
+    """Replies wanted, the best first."""
+    drafts: int = 0
+    """Replies to make, of which those are the best; 0 where the request does not say."""
     stream: bool = False
     include_usage: bool = False
     model: str = field(default="")
@@ -67,8 +72,10 @@ def parse_chat_request(body: bytes, defaults: RequestDefaults) -> ChatRequest:
     for name in _UNSUPPORTED:
         if data.get(name) not in (None, [], "none", "auto"):
             raise _bad(name, f"{name!r} is not supported: this model only talks.")
-    if _integer(data, "n", 1, 1, 2**31) != 1:
-        raise _bad("n", "'n' must be 1: one reply a request.")
+    choices = _integer(data, "n", 1, 1, MOST_DRAFTS)
+    drafts = _integer(data, "best_of", 0, 1, MOST_DRAFTS)
+    if drafts and drafts < choices:
+        raise _bad("best_of", "'best_of' must not be less than 'n'.")
     if _boolean(data, "logprobs"):
         raise _bad("logprobs", "'logprobs' is not supported.")
     _check_format(data)
@@ -83,6 +90,8 @@ def parse_chat_request(body: bytes, defaults: RequestDefaults) -> ChatRequest:
         sampling=_sampling(data, defaults.sampling),
         max_tokens=_max_tokens(data, defaults),
         stops=_stops(data),
+        choices=choices,
+        drafts=drafts,
         stream=stream,
         include_usage=_boolean(options or {}, "include_usage", "stream_options.include_usage"),
         model=_string(data, "model"),
@@ -90,9 +99,14 @@ def parse_chat_request(body: bytes, defaults: RequestDefaults) -> ChatRequest:
 
 
 def completion(
-    request_id: str, created: int, model: str, fingerprint: str, text: str, end: Finished
+    request_id: str,
+    created: int,
+    model: str,
+    fingerprint: str,
+    texts: Sequence[str],
+    end: Finished,
 ) -> bytes:
-    """The whole answer of a request without `stream`."""
+    """The whole answer of a request without `stream`. `texts`: of its choices."""
     return _dump(
         {
             "id": request_id,
@@ -102,11 +116,12 @@ def completion(
             "system_fingerprint": fingerprint,
             "choices": [
                 {
-                    "index": 0,
+                    "index": choice,
                     "message": {"role": "assistant", "content": text, "refusal": None},
                     "logprobs": None,
-                    "finish_reason": end.reason,
+                    "finish_reason": reason,
                 }
+                for choice, (text, reason) in enumerate(zip(texts, end.reasons, strict=True))
             ],
             "usage": usage_object(end.usage),
             "timings": timings_object(end.timings),
@@ -126,24 +141,28 @@ class ChunkWriter:
             "system_fingerprint": fingerprint,
         }
 
-    def role(self) -> bytes:
-        """The first chunk: who speaks."""
-        return self._chunk({"role": "assistant", "content": ""}, None)
+    def role(self, choice: int = 0) -> bytes:
+        """The first chunk of a choice: who speaks."""
+        return self._chunk({"role": "assistant", "content": ""}, None, choice)
 
-    def text(self, text: str) -> bytes:
+    def text(self, text: str, choice: int = 0) -> bytes:
         """Some words."""
-        return self._chunk({"content": text}, None)
+        return self._chunk({"content": text}, None, choice)
 
     def end(self, end: Finished, *, include_usage: bool) -> bytes:
-        """The last chunks: why it ended, the usage if asked for, and the end mark."""
-        out = self._chunk({}, end.reason, timings=timings_object(end.timings))
+        """The last chunks: why each choice ended, the usage if asked for, and the end mark."""
+        timings = timings_object(end.timings)
+        out = b"".join(
+            self._chunk({}, reason, choice, timings=timings)
+            for choice, reason in enumerate(end.reasons)
+        )
         if include_usage:
             out += _event({**self._head, "choices": [], "usage": usage_object(end.usage)})
         return out + DONE
 
-    def _chunk(self, delta: dict[str, str], reason: str | None, **more: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return _event({**self._head, "choices": [choice], **more})
+    def _chunk(self, delta: dict[str, str], reason: str | None, choice: int, **more: Any) -> bytes:
+        one = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return _event({**self._head, "choices": [one], **more})
 
 
 DONE = b"data: [DONE]\n\n"

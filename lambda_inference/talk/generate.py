@@ -1,26 +1,41 @@
-"""From a prompt to a reply: find the state, read what is new, draw tokens until the turn ends."""
+"""From a prompt to a reply: find the state, read what is new, draw tokens until the turn ends.
+
+A reply may be the best of several drafts. They share the prompt's state and are decoded together,
+so that the weights are read once for all of them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as MakeSteps
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TypeVar
 
 from lambda_inference.engine import Engine, State
 from lambda_inference.errors import DeadlinePassed
 from lambda_inference.states.cache import StateCache, prefix_keys
+from lambda_inference.talk.draft import Draft, Read, Terms, stragglers
+from lambda_inference.talk.events import (
+    Event,
+    Fed,
+    Feed,
+    Finished,
+    Logits,
+    Steps,
+    TextDelta,
+    Timings,
+    Usage,
+    alone,
+)
 from lambda_inference.talk.guards import Marks, ReplyGuard, StopTexts, letters
 from lambda_inference.talk.prompt import Prompt, PromptBuilder
-from lambda_inference.talk.sampling import Sampler, SamplingSettings
-from lambda_inference.talk.tokenizer import Tokenizer, Utf8Stream, decode
+from lambda_inference.talk.ranking import ranked
+from lambda_inference.talk.sampling import SamplingSettings
+from lambda_inference.talk.tokenizer import Tokenizer, decode
 
 _PREFILL_CHUNK = 256  # tokens read between two looks at the clock
-_ATTEMPTS = 3  # replies begun before one that only speaks for others is given up
 _SETTLE_SECONDS = 2.0  # after the last word, for the shared store to have the state
 _SNAPSHOT_TOKENS = 64  # tokens read between two states kept while a long prompt is read
 
@@ -35,72 +50,37 @@ class GenerationRequest:
     stops: tuple[str, ...] = ()
     deadline: float | None = None
     """`time.monotonic()` at which the reply ends with what there is; None never."""
-
-
-@dataclass
-class Usage:
-    """Tokens of a request, counted as OpenAI does."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    """Of the prompt's, those that the state cache saved."""
-
-
-@dataclass
-class Timings:
-    """Where the time went, milliseconds."""
-
-    queue_ms: float = 0.0
-    load_ms: float = 0.0
-    prefill_ms: float = 0.0
-    decode_ms: float = 0.0
+    choices: int = 1
+    """Replies to give, the best first."""
+    drafts: int = 1
+    """Replies to make, of which those are the best; at least `choices`."""
 
 
 @dataclass(frozen=True)
-class TextDelta:
-    """Some more of the reply."""
+class _Job:
+    """A request under way."""
 
-    text: str
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The reply's end. "length": by the token limit or the deadline."""
-
-    reason: Literal["stop", "length"]
+    request: GenerationRequest
+    cancelled: Callable[[], bool]
     usage: Usage
     timings: Timings
-
-
-class ReplyText:
-    """Bytes of tokens to the words a person sees: whole characters, no stop text, trimmed."""
-
-    def __init__(self, stops: StopTexts) -> None:
-        self._stops = stops
-        self._utf8 = Utf8Stream()
-        self._spaces = ""
-        self.text = ""
+    keys: list[str] = field(default_factory=list)
+    """Of the prompt's turns, in the state cache."""
+    known: int = 0
+    """Turns that the cache saved."""
+    state: State | None = None
+    """After those."""
 
     @property
-    def stopped_by(self) -> str | None:
-        """The stop text or label that ended the reply."""
-        return self._stops.stopped_by
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        deadline = self.request.deadline
+        return deadline is not None and time.monotonic() >= deadline
 
-    def feed(self, data: bytes) -> str:
-        """What `data` adds for sure."""
-        return self._trim(self._stops.feed(self._utf8.feed(data)))
 
-    def finish(self) -> str:
-        """The rest. Half a character at the end is dropped."""
-        return self._trim(self._stops.finish())
-
-    def _trim(self, text: str) -> str:
-        text = self._spaces + text if self.text else text.lstrip()
-        out = text.rstrip()
-        self._spaces = text[len(out) :]
-        self.text += out
-        return out
+T = TypeVar("T")
+_Steps = MakeSteps[Feed | Event, Fed | None, T]
+"""A part of `Steps` that gives a T."""
 
 
 class Generator:
@@ -126,6 +106,7 @@ class Generator:
         self._cache = cache
         self._key = key
         self._start = start
+        self._after_nothing: Read | None = None
 
     def generate(
         self,
@@ -133,78 +114,120 @@ class Generator:
         *,
         cancelled: Callable[[], bool] = lambda: False,
         timings: Timings | None = None,
-    ) -> Iterator[TextDelta | Finished]:
+        drive: Callable[[Steps], Iterator[Event]] | None = None,
+    ) -> Iterator[Event]:
         """The reply as it is made; the last event is `Finished`, unless it was cancelled.
+
+        `drive` runs its steps, beside others' perhaps; None gives it the engine alone. With several
+        drafts the words come when the best is known.
 
         Raises:
             DeadlinePassed: the deadline came before the first word.
         """
-        timings = timings or Timings()
-        usage = Usage(prompt_tokens=request.prompt.length)
+        steps = self._steps(self._begin(request, cancelled, timings or Timings()))
+        for event in alone(self._engine, steps) if drive is None else drive(steps):
+            if isinstance(event, Finished):
+                self._cache.settle(_settle_seconds(request))
+            yield event
+
+    def _begin(
+        self, request: GenerationRequest, cancelled: Callable[[], bool], timings: Timings
+    ) -> _Job:
+        """Find the state to go on from. This may wait for a shared store, so no step does it."""
+        turns = request.prompt.turns
         started = time.perf_counter()
-        read = self._prefill(request, usage, cancelled)
+        keys = prefix_keys(self._key, turns)
+        known, state = self._cache.longest(keys)
         timings.prefill_ms = (time.perf_counter() - started) * 1000
-        if read is None:
+        usage = Usage(request.prompt.length, cached_tokens=sum(map(len, turns[:known])))
+        return _Job(
+            request, cancelled, usage, timings, keys, known, state if known else self._start
+        )
+
+    def _steps(self, job: _Job) -> Steps:
+        request, timings = job.request, job.timings
+        started = time.perf_counter()
+        terms = yield from self._prefill(job)
+        timings.prefill_ms += (time.perf_counter() - started) * 1000
+        if terms is None:
             return
         started = time.perf_counter()
-        guard = self._guard(request)
-        sampler = Sampler(request.sampling, exempt=guard.ends)
-        draft = _Draft(*read, ReplyText(self._stops(request)), guard.start_bans)
-        for attempt in range(_ATTEMPTS):
-            for delta in self._decode(draft, request, sampler, guard, cancelled):
-                yield TextDelta(delta)
-            usage.completion_tokens += len(draft.tokens)
-            if draft.reason is None:
-                return
-            if draft.text.text or draft.text.stopped_by in (None, *request.stops):
-                break
-            # It began by speaking for somebody. Nothing was shown yet, so it begins anew.
-            if attempt < _ATTEMPTS - 1:
-                bans = draft.start_bans | {draft.tokens[0]}
-                draft = _Draft(*read, ReplyText(self._stops(request)), bans)
-                sampler.restart()
-        self._remember(request.prompt, draft)
+        drafts = [Draft(terms, place) for place in range(request.drafts)]
+        done = yield from self._decode(job, drafts)
+        job.usage.completion_tokens = sum(draft.drawn for draft in drafts)
+        if not done:
+            return
+        chosen = drafts
+        if len(drafts) > 1:
+            order = ranked([draft.candidate() for draft in drafts])[: request.choices]
+            chosen = [drafts[place] for place in order]
+            for choice, draft in enumerate(chosen):
+                if draft.text.text:
+                    yield TextDelta(draft.text.text, choice)
+        for draft in chosen:
+            yield from self._remember(request.prompt, draft)
         timings.decode_ms = (time.perf_counter() - started) * 1000
-        self._cache.settle(_settle_seconds(request))
-        yield Finished(draft.reason or "stop", usage, timings)
+        first, *others = (draft.reason or "stop" for draft in chosen)
+        yield Finished(first, job.usage, timings, tuple(others))
 
-    def _decode(
-        self,
-        draft: _Draft,
-        request: GenerationRequest,
-        sampler: Sampler,
-        guard: ReplyGuard,
-        cancelled: Callable[[], bool],
-    ) -> Iterator[str]:
-        """Draw tokens until the reply ends; `draft.reason` stays None if it was cancelled."""
-        while draft.reason is None:
-            if cancelled():
-                return
-            said = len(draft.tokens)
-            if said >= request.max_tokens or (said and _late(request)):
-                draft.reason = "length"
-            else:
-                logits = self._step(draft)
-                text = draft.said.decode("utf-8", "ignore")
-                bans = guard.bans(draft.tokens, text) if said else draft.start_bans
-                token = sampler.sample(logits, bans)
-                if token in guard.ends:
-                    draft.reason = "stop"
-                    break
-                draft.tokens.append(token)
-                draft.said += (data := self._tokenizer.token_bytes(token))
-                if delta := draft.text.feed(data):
-                    yield delta
-                if draft.text.stopped_by is not None:
-                    draft.reason = "stop"
-        if delta := draft.text.finish():
-            yield delta
+    def _decode(self, job: _Job, drafts: Sequence[Draft]) -> _Steps[bool]:
+        """Draw tokens until all drafts have ended; False if it was cancelled before."""
+        while going := [draft for draft in drafts if draft.reason is None]:
+            if job.cancelled():
+                return False
+            late = job.late
+            for draft in going:
+                said = len(draft.tokens)
+                if said >= job.request.max_tokens or (said and late):
+                    yield from _shown(draft.end("length"), drafts)
+            for draft in stragglers(drafts):
+                draft.end("length")
+            going = [draft for draft in going if draft.reason is None]
+            if reading := [draft for draft in going if draft.unread]:
+                fed = yield Feed(
+                    [draft.unread for draft in reading for _ in draft.states],
+                    [state for draft in reading for state in draft.states],
+                )
+                assert fed is not None
+                at = 0
+                for draft in reading:
+                    end = at + len(draft.states)
+                    draft.read(fed[0][at:end], fed[1][at:end])
+                    at = end
+            for draft in going:
+                yield from _shown(draft.draw(), drafts)
+        return True
 
-    def _step(self, draft: _Draft) -> npt.NDArray[np.float32]:
-        if draft.fed < len(draft.tokens):
-            draft.logits, draft.state = self._engine.forward(draft.tokens[draft.fed :], draft.state)
-            draft.fed = len(draft.tokens)
-        return draft.logits
+    def _prefill(self, job: _Job) -> _Steps[Terms | None]:
+        """Read the prompt and the assistant's label; None if it was cancelled before."""
+        request, state = job.request, job.state
+        turns = request.prompt.turns
+        waiting: list[int] = []
+        for place in range(job.known, len(turns)):
+            waiting += turns[place]
+            # The turn before the last one too: people edit and add to what they said last.
+            late = place >= len(turns) - 2
+            if late or len(waiting) >= _SNAPSHOT_TOKENS:
+                for start in range(0, len(waiting), _PREFILL_CHUNK):
+                    if _given_up(job):
+                        return None
+                    _, state = yield from _read(waiting[start : start + _PREFILL_CHUNK], state)
+                waiting = []
+                assert state is not None
+                self._cache.put(job.keys[place], state, share=place == len(turns) - 1)
+        if _given_up(job):
+            return None
+        read = yield from _read(request.prompt.opening, state)
+        nothing: Read | None = None
+        if request.drafts > 1:
+            if self._after_nothing is None:
+                opening = (*self._prompts.start, *self._prompts.label)
+                self._after_nothing = Read(*(yield from _read(opening, self._start)))
+            nothing = self._after_nothing
+        return Terms(
+            self._tokenizer, self._guard(request), lambda: self._stops(request), request.stops,
+            request.sampling, request.max_tokens, Read(*read), nothing,
+        )  # fmt: skip
 
     def _stops(self, request: GenerationRequest) -> StopTexts:
         template = self._prompts.template
@@ -212,33 +235,6 @@ class Generator:
             (*request.stops, template.separator),
             (*request.prompt.user_labels, template.assistant),
         )
-
-    def _prefill(
-        self, request: GenerationRequest, usage: Usage, cancelled: Callable[[], bool]
-    ) -> tuple[npt.NDArray[np.float32], State] | None:
-        """Logits and state after the assistant's label, or None if cancelled."""
-        turns = request.prompt.turns
-        keys = prefix_keys(self._key, turns)
-        known, state = self._cache.longest(keys)
-        if not known:
-            state = self._start
-        usage.cached_tokens = sum(map(len, turns[:known]))
-        waiting: list[int] = []
-        for place in range(known, len(turns)):
-            waiting += turns[place]
-            # The turn before the last one too: people edit and add to what they said last.
-            late = place >= len(turns) - 2
-            if late or len(waiting) >= _SNAPSHOT_TOKENS:
-                for start in range(0, len(waiting), _PREFILL_CHUNK):
-                    if _given_up(request, cancelled):
-                        return None
-                    _, state = self._engine.forward(waiting[start : start + _PREFILL_CHUNK], state)
-                waiting = []
-                assert state is not None
-                self._cache.put(keys[place], state, share=place == len(turns) - 1)
-        if _given_up(request, cancelled):
-            return None
-        return self._engine.forward(request.prompt.opening, state)
 
     def _guard(self, request: GenerationRequest) -> ReplyGuard:
         prompts, prompt = self._prompts, request.prompt
@@ -271,7 +267,7 @@ class Generator:
             read(token).decode("utf-8", "ignore") for token in range(self._tokenizer.vocab_size)
         )
 
-    def _remember(self, prompt: Prompt, draft: _Draft) -> None:
+    def _remember(self, prompt: Prompt, draft: Draft) -> _Steps[None]:
         """Keep the state after the reply, if the next request will write it in the same tokens.
 
         A model may spell a word in other tokens than the tokenizer would; the next prompt then
@@ -280,30 +276,25 @@ class Generator:
         words = self._prompts.template.words(draft.text.text)
         if not words or self._prompts.body(words) != tuple(draft.tokens):
             return
-        state = draft.state
-        if rest := (*draft.tokens[draft.fed :], *self._prompts.separator):
-            _, state = self._engine.forward(rest, state)
+        state: State | None = draft.state
+        if rest := (*draft.unread, *self._prompts.separator):
+            _, state = yield from _read(rest, state)
         reply = (*prompt.opening, *draft.tokens, *self._prompts.separator)
+        assert state is not None
         self._cache.put(prefix_keys(self._key, (*prompt.turns, reply))[-1], state)
 
 
-@dataclass
-class _Draft:
-    """A reply in the making. `state` and `logits` are those after the first `fed` tokens."""
-
-    logits: npt.NDArray[np.float32]
-    state: State
-    text: ReplyText
-    start_bans: frozenset[int]
-    tokens: list[int] = field(default_factory=list)
-    said: bytearray = field(default_factory=bytearray)
-    """The bytes of `tokens`."""
-    fed: int = 0
-    reason: Literal["stop", "length"] | None = None
+def _read(tokens: Sequence[int], state: State | None) -> _Steps[tuple[Logits, State]]:
+    """One sequence."""
+    fed = yield Feed([tokens], [state])
+    assert fed is not None
+    return fed[0][0], fed[1][0]
 
 
-def _late(request: GenerationRequest) -> bool:
-    return request.deadline is not None and time.monotonic() >= request.deadline
+def _shown(delta: str, drafts: Sequence[Draft]) -> _Steps[None]:
+    """What a draft adds, at once if it is the only one."""
+    if delta and len(drafts) == 1:
+        yield TextDelta(delta)
 
 
 def _settle_seconds(request: GenerationRequest) -> float:
@@ -312,10 +303,10 @@ def _settle_seconds(request: GenerationRequest) -> float:
     return min(_SETTLE_SECONDS, request.deadline - time.monotonic())
 
 
-def _given_up(request: GenerationRequest, cancelled: Callable[[], bool]) -> bool:
-    if _late(request):
+def _given_up(job: _Job) -> bool:
+    if job.late:
         raise DeadlinePassed(
             "The time limit passed before the first word. Try again, or allow more time.",
             code="deadline_passed",
         )
-    return cancelled()
+    return job.cancelled()

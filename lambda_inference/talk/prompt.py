@@ -73,7 +73,7 @@ class PromptBuilder:
             start = ()
             if label == self.template.assistant:
                 replies.append(body)
-        opening = (*start, *self.tokens(self.template.assistant))
+        opening = (*start, *self.label)
         return Prompt(tuple(turns), opening, tuple(labels), tuple(replies))
 
     def body(self, words: str) -> tuple[int, ...]:
@@ -95,6 +95,11 @@ class PromptBuilder:
         """What stands before a conversation's first turn."""
         end = self.end_of_text
         return () if end is None else (end,)
+
+    @cached_property
+    def label(self) -> tuple[int, ...]:
+        """The assistant's."""
+        return self.tokens(self.template.assistant)
 
     @cached_property
     def separator(self) -> tuple[int, ...]:

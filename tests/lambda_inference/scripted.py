@@ -64,6 +64,12 @@ class ScriptedEngine:
                 logits[token] = max(logits[token], 20.0)
         return logits, after
 
+    def forward_batch(
+        self, tokens: Sequence[Sequence[int]], states: Sequence[State | None]
+    ) -> tuple[npt.NDArray[np.float32], list[State]]:
+        done = [self.forward(one, state) for one, state in zip(tokens, states, strict=True)]
+        return np.array([logits for logits, _ in done]), [state for _, state in done]
+
     def state_from_bytes(self, data: bytes) -> State:
         if not data.startswith(b"SCRIPT") or len(data) % 4 != 2:
             raise StateCorrupt("not a scripted state")

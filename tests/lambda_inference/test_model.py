@@ -11,6 +11,7 @@ import pytest
 
 from lambda_inference.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
 from lambda_inference.gguf.chat_template import ChatTemplate
+from lambda_inference.gguf.convert import convert
 from lambda_inference.gguf.jinja_labels import labels_of
 from lambda_inference.model import describe, fingerprint, shipped_model
 from lambda_inference.serving.host import load_model
@@ -39,6 +40,22 @@ def test_a_folder_and_a_file_tell_the_same(folder: Path, model_file: Path) -> No
     assert one.weights == folder / "model.safetensors"
     assert describe(folder / "model.safetensors").weights == one.weights
     assert describe(folder, name="mine").id == "mine"
+
+
+def test_the_recommended_drafts_go_with_the_model(copy: Path) -> None:
+    assert describe(copy).drafts == 1
+    change(copy, drafts=6)
+    assert describe(copy).drafts == 6
+    convert(copy / "model.safetensors", copy / "model.gguf", quantization="F32")
+    (copy / "config.json").unlink()
+    assert describe(copy / "model.gguf").drafts == 6
+
+
+@pytest.mark.parametrize("drafts", [0, 33, True, "4", 2.0])
+def test_drafts_that_are_no_number_of_drafts_are_refused(copy: Path, drafts: Any) -> None:
+    change(copy, drafts=drafts)
+    with pytest.raises(ModelCorrupt, match="drafts"):
+        describe(copy)
 
 
 def test_a_model_file_in_a_folder_is_preferred(copy: Path, model_file: Path) -> None:

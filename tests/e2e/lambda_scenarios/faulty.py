@@ -37,14 +37,14 @@ class _Engine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def forward(self, tokens: Sequence[int], state: Any) -> Any:
-        if len(tokens) == 1:
+    def forward_batch(self, tokens: Sequence[Sequence[int]], states: Sequence[Any]) -> Any:
+        if all(len(one) == 1 for one in tokens):
             self._words += 1
             if self._fault == "slow":
                 time.sleep(float(self._argument))
             elif self._words == _NTH:
                 self._nth()
-        return self._real.forward(tokens, state)
+        return self._real.forward_batch(tokens, states)
 
     def _nth(self) -> None:
         if self._fault == "gate":

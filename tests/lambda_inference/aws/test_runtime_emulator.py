@@ -58,7 +58,7 @@ def test_a_warm_ping_is_answered_under_the_real_emulator(invoke: Any) -> None:
 
 
 def test_refusals_come_through_the_real_emulator(invoke: Any) -> None:
-    result = invoke(event({**HI, "n": 3}))
+    result = invoke(event({**HI, "n": 99}))
     assert result["statusCode"] == 400
     assert json.loads(result["body"])["error"]["param"] == "n"
     assert invoke(event(about={}))["statusCode"] == 401

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lambda_inference.talk.prompt import PromptBuilder
 from tests.lambda_inference.scripted import ScriptedEngine
 
 CHAT = "/v1/chat/completions"
+HI = [{"role": "user", "content": "hi"}]
 
 
 class Bench:
@@ -161,6 +163,91 @@ def test_messages_that_the_template_leaves_out_are_400(bench: Bench) -> None:
     assert bench.post(body).status == 400
 
 
+def test_several_choices_are_given(bench: Bench) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "n": 3}
+    answer = document(bench.post(body))
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in answer["choices"]} == {"hello there"}
+    words = answer["usage"]["completion_tokens"] // 3
+    chunks = [
+        json.loads(chunk.removeprefix(b"data: "))
+        for chunk in b"".join(stream(bench.post({**body, "stream": True}))).split(b"\n\n")[:-2]
+    ]
+    texts = ["", "", ""]
+    for chunk in chunks:
+        choice = chunk["choices"][0]
+        texts[choice["index"]] += choice["delta"].get("content", "")
+    assert texts == ["hello there"] * 3
+    assert words > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "recommended", "fields", "drafts"),
+    [
+        (0, 1, {}, 1),
+        (0, 4, {}, 4),
+        (3, 4, {}, 3),
+        (3, 4, {"best_of": 2}, 2),
+        (3, 4, {"best_of": 1}, 1),
+        (0, 1, {"n": 2}, 2),
+        (3, 1, {"n": 2}, 3),
+        (3, 1, {"temperature": 0}, 1),
+        (1, 1, {"n": 2, "temperature": 0}, 2),
+    ],
+)
+def test_how_many_drafts_are_made(
+    folder: Path, setting: int, recommended: int, fields: dict[str, Any], drafts: int
+) -> None:
+    bench = Bench(folder, drafts=setting)
+    model = bench.host.model
+    assert model is not None
+    bench.host._model = replace(model, description=replace(model.description, drafts=recommended))
+    single = document(bench.post({"messages": HI, "temperature": 1, "best_of": 1}))
+    answer = document(bench.post({"messages": HI, "temperature": 1, **fields}))
+    made = answer["usage"]["completion_tokens"] / single["usage"]["completion_tokens"]
+    assert made == drafts
+
+
+def test_drafts_take_as_many_places(folder: Path) -> None:
+    bench = Bench(folder, parallel=4)
+    bench.engine.go.clear()
+    bodies = [{"messages": HI, "temperature": 1, "best_of": drafts} for drafts in (3, 2, 1, 9)]
+    threads = [threading.Thread(target=bench.post, args=(body,)) for body in bodies]
+    slots = bench.service._slots
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda n=number: slots.running + slots.waiting == n + 1)
+    time.sleep(0.2)
+    assert (slots.running, slots.waiting) == (1, 3), "in order: the third does not pass the second"
+    bench.engine.go.set()
+    for thread in threads:
+        thread.join(10)
+    assert (slots.running, slots.waiting) == (0, 0)
+    assert slots._taken == 0
+
+
+def test_metrics_tell_what_the_engine_did(folder: Path) -> None:
+    bench = Bench(folder, key="secret")
+    assert bench.get("/metrics").status == 401
+
+    def numbers() -> dict[str, float]:
+        answer = bench.get("/metrics", authorization="Bearer secret")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert isinstance(answer.body, bytes)
+        lines = answer.body.decode().splitlines()
+        return {
+            name.removeprefix("friend_server_"): float(value)
+            for name, value in (line.split() for line in lines if not line.startswith("#"))
+        }
+
+    assert numbers()["steps_total"] == 0
+    bench.post(trusted=True)
+    after = numbers()
+    assert after["tokens_total"] == bench.engine.fed
+    assert after["sequences_total"] >= after["steps_total"] > 0
+    assert after["replies_running"] == after["requests_waiting"] == 0
+
+
 def test_a_full_queue_is_429_and_says_when_to_come_back(folder: Path) -> None:
     bench = Bench(folder, parallel=1, queue=2)
     bench.engine.go.clear()
@@ -168,7 +255,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(folder: Path) -> None:
     threads = [threading.Thread(target=lambda: answers.append(bench.post())) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(bench.service._slots._waiting) == 2)
+    wait_until(lambda: bench.service._slots.waiting == 2)
     response = bench.post()
     assert response.status == 429
     assert int(response.headers["retry-after"]) >= 1
@@ -203,7 +290,7 @@ def test_first_come_first_served(folder: Path) -> None:
 
         threads.append(threading.Thread(target=ask))
         threads[-1].start()
-        wait_until(lambda n=number: slots._running + len(slots._waiting) == n + 1)
+        wait_until(lambda n=number: slots.running + slots.waiting == n + 1)
     bench.engine.go.set()
     for thread in threads:
         thread.join(10)
@@ -211,11 +298,11 @@ def test_first_come_first_served(folder: Path) -> None:
 
 
 def test_a_reply_in_the_queue_past_its_time_is_504(folder: Path) -> None:
-    bench = Bench(folder, queue=3)
+    bench = Bench(folder, parallel=1, queue=3)
     bench.engine.go.clear()
     first = threading.Thread(target=bench.post)
     first.start()
-    wait_until(lambda: bench.service._slots._running == 1)
+    wait_until(lambda: bench.service._slots.running == 1)
     response = bench.post(deadline=time.monotonic() + 0.05)
     assert (response.status, error(response)["code"]) == (504, "deadline_passed")
     bench.engine.go.set()
@@ -223,13 +310,13 @@ def test_a_reply_in_the_queue_past_its_time_is_504(folder: Path) -> None:
 
 
 def test_a_client_that_goes_away_gives_its_place_back(folder: Path) -> None:
-    bench = Bench(folder, queue=1)
+    bench = Bench(folder, parallel=1, queue=1)
     bench.engine.go.clear()
     first = threading.Thread(target=bench.post)
     first.start()
-    wait_until(lambda: bench.service._slots._running == 1)
+    wait_until(lambda: bench.service._slots.running == 1)
     assert bench.post(cancelled=lambda: True).status == 499
-    assert not bench.service._slots._waiting
+    assert bench.service._slots.waiting == 0
     bench.engine.go.set()
     first.join(10)
 
@@ -241,8 +328,8 @@ def test_a_stream_left_in_the_middle_gives_its_slot_back(bench: Bench) -> None:
         for _ in range(reads):
             next(chunks)
         chunks.close()  # type: ignore[attr-defined]
-        assert bench.service._slots._running == 0
-        assert not bench.service._slots._waiting
+        assert bench.service._slots.running == 0
+        assert bench.service._slots.waiting == 0
     assert bench.post().status == 200
 
 

@@ -19,7 +19,7 @@ from lambda_inference.serving.wire import (
     error_event,
     parse_chat_request,
 )
-from lambda_inference.talk.generate import Finished, Timings, Usage
+from lambda_inference.talk.events import Finished, Timings, Usage
 from lambda_inference.talk.prompt import Message
 from lambda_inference.talk.sampling import SamplingSettings
 
@@ -50,6 +50,13 @@ def test_every_setting_is_read() -> None:
     assert (request.max_tokens, request.stops, request.model) == (7, ("a", "b"), "friend")
     assert request.stream
     assert request.include_usage
+
+
+def test_several_replies_are_the_best_of_as_many_drafts_or_more() -> None:
+    assert (parse().choices, parse().drafts) == (1, 0)
+    request = parse(n=2, best_of=5)
+    assert (request.choices, request.drafts) == (2, 5)
+    assert parse(n=3, best_of=3).drafts == 3
 
 
 def test_the_newer_name_of_the_token_limit_wins_and_is_lowered_to_the_servers() -> None:
@@ -102,7 +109,10 @@ def user(content: Any, **more: Any) -> list[dict[str, Any]]:
         ({"messages": user("hi", name="x" * 65)}, "messages[0].name"),
         ({"messages": user("  \n ")}, "messages"),
         ({"messages": [{"role": "system", "content": "only this"}]}, "messages"),
-        ({"n": 2}, "n"),
+        ({"n": 99}, "n"),
+        ({"best_of": 0}, "best_of"),
+        ({"best_of": 33}, "best_of"),
+        ({"n": 3, "best_of": 2}, "best_of"),
         ({"n": 0}, "n"),
         ({"n": True}, "n"),
         ({"stream": "yes"}, "stream"),
@@ -168,8 +178,8 @@ JSON = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 FIELDS = st.sampled_from(
-    ["messages", "stop", "stream", "stream_options", "seed", "logit_bias", "n", "max_tokens",
-     "temperature", "tools", "response_format", "model", "top_k"]
+    ["messages", "stop", "stream", "stream_options", "seed", "logit_bias", "n", "best_of",
+     "max_tokens", "temperature", "tools", "response_format", "model", "top_k"]
 )  # fmt: skip
 MESSAGE = st.fixed_dictionaries(
     {}, optional={"role": st.sampled_from(["user", "system"]) | JSON, "content": JSON, "name": JSON}
@@ -190,7 +200,7 @@ def test_any_json_is_read_or_refused(
 
 
 def test_an_answer_is_a_chat_completion() -> None:
-    answer = json.loads(completion("chatcmpl-1", 5, "tiny", "fp_1", "hé 👋", END))
+    answer = json.loads(completion("chatcmpl-1", 5, "tiny", "fp_1", ["hé 👋"], END))
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"] == {
         "role": "assistant", "content": "hé 👋", "refusal": None,
@@ -205,6 +215,20 @@ def test_an_answer_is_a_chat_completion() -> None:
     assert answer["timings"] == {
         "queue_ms": 1.0, "load_ms": 2.0, "prefill_ms": 3.0, "decode_ms": 4.0,
     }  # fmt: skip
+
+
+def test_every_choice_has_its_text_and_its_end() -> None:
+    end = Finished("stop", Usage(), Timings(), ("length", "stop"))
+    choices = json.loads(completion("i", 5, "tiny", "fp", ["a", "b", "c"], end))["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert [choice["message"]["content"] for choice in choices] == ["a", "b", "c"]
+    assert [choice["finish_reason"] for choice in choices] == ["stop", "length", "stop"]
+    chunks = ChunkWriter("i", 5, "tiny", "fp")
+    data = chunks.role(2) + chunks.text("c", 2) + chunks.end(end, include_usage=False)
+    role, text, *ends, done = events(data)
+    assert [one["choices"][0]["index"] for one in (role, text, *ends)] == [2, 2, 0, 1, 2]
+    assert [one["choices"][0]["finish_reason"] for one in ends] == ["stop", "length", "stop"]
+    assert done == "[DONE]"
 
 
 def events(data: bytes) -> list[Any]:

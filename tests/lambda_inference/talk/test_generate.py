@@ -13,12 +13,8 @@ from lambda_inference.errors import DeadlinePassed
 from lambda_inference.model import describe
 from lambda_inference.serving.host import LoadedModel
 from lambda_inference.states.cache import StateCache
-from lambda_inference.talk.generate import (
-    Finished,
-    GenerationRequest,
-    Generator,
-    TextDelta,
-)
+from lambda_inference.talk.events import Finished, TextDelta
+from lambda_inference.talk.generate import GenerationRequest, Generator
 from lambda_inference.talk.guards import letters
 from lambda_inference.talk.prompt import Message, PromptBuilder
 from lambda_inference.talk.sampling import SamplingSettings
