@@ -94,7 +94,9 @@ class Scheduler:
         started = time.perf_counter()
         try:
             self._forward(chosen)
-        except Exception:  # noqa: BLE001
+        except Exception:
+            if len(jobs) == 1:
+                raise
             # Whoever's fault it is, the others are answered.
             for job in jobs:
                 mine = [(row, size) for row, size in chosen if row in job.rows]
