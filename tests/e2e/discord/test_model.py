@@ -185,3 +185,16 @@ async def test_15_a_bare_mention_after_a_failure_does_not_answer_the_older_quest
         said = await stage.discord.say(general, bob, stage.discord.bot.mention)
         assert (await stage.reply_to(said)).content == "Yes? I'm listening."
     assert len(stage.model.answered) == 0
+
+
+async def test_15_a_forward_after_a_failure_does_not_answer_the_older_question(
+    stage: Stage, general: Channel, alice: User, bob: User
+) -> None:
+    news = await stage.discord.say(general, bob, "the party is at nine")
+    dm = stage.discord.dm(alice)
+    stage.model.faults.status(500, times=2)
+    async with stage.bot():
+        await stage.reply_to(await stage.discord.say(dm, alice, "what is 2 + 2?"))
+        reply = await stage.reply_to(await stage.discord.forward(dm, alice, news))
+    assert "the party is at nine" in stage.prompt()[-1]
+    assert "the party is at nine" in reply.content
