@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help chat serve test lint check-native image image-test bench-peers finetune-smoke format \
+.PHONY: help chat serve test lint check-native image image-test faults bench-peers finetune-smoke format \
 	bench-cost docs notebooks clean
 
 help: ## Show this list
@@ -43,6 +43,10 @@ image: ## Build the images bot and lambda; IMAGES, BASE_IMAGE, MODEL_FILE, PLATF
 image-test: $(VENV)/.ready-dev ## Build both images and run them as Lambda and compose do
 	FRIEND_IMAGE_TEST=1 IMAGE_BASE=$(BASE_IMAGE) IMAGE_MODEL=$(MODEL_FILE) \
 		$(BIN)/python -m pytest -v -s --durations=5 tests/deploy/test_image.py
+
+faults: $(VENV)/.ready-dev ## A long campaign of random faults: FRIEND_FAULT_SEEDS x FRIEND_FAULTS
+	FRIEND_FAULTS=$(or $(FRIEND_FAULTS),300) FRIEND_FAULT_SEEDS=$(or $(FRIEND_FAULT_SEEDS),10) \
+		$(PYTEST) -q --numprocesses 2 tests/e2e/faults
 
 bench-peers: $(VENV)/.ready-dev ## The engine beside llama.cpp and the rwkv package, in one run
 	test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
