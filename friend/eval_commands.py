@@ -26,6 +26,14 @@ class Format(StrEnum):
     Q4_0 = "Q4_0"
 
 
+class Measure(StrEnum):
+    """What of sense is measured."""
+
+    PICK = "pick"
+    WHO = "who"
+    MEMORY = "memory"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("eval")(evaluate)
@@ -34,7 +42,10 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Option(help="Held-out conversations, as `friend finetune` reads. May be repeated."),
+        typer.Option(
+            help="Held-out conversations, as `friend finetune` reads; or `talks`, of friend's own "
+            "those that nothing learns from. May be repeated."
+        ),
     ],
     model: Annotated[
         Path | None,
@@ -67,6 +78,22 @@ def evaluate(
     turns: Annotated[int, typer.Option(min=1, help="Replies in a sampled conversation.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampled conversations.")] = 0,
     show: Annotated[bool, typer.Option("--show", help="Print the sampled conversations.")] = False,
+    measure: Annotated[
+        list[Measure] | None,
+        typer.Option(
+            help="Of sense. pick: find the true reply among twenty; who: answer for friend's "
+            "character; memory: name what was told. May be repeated.",
+            show_default="all with talks",
+        ),
+    ] = None,
+    drafts: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Drafts of which a judged reply is the best. May be repeated.",
+            show_default="1",
+        ),
+    ] = None,
     imitate: Annotated[
         str | None,
         typer.Option(
@@ -91,9 +118,10 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=0, help="0: the CPUs given.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a model: bits per byte and word perplexity of held-out conversations.
+    """Measure a model: bits per byte and word perplexity of held-out conversations, and sense.
 
-    A row a data file, format and source. --samples adds what talks are like.
+    A row a data file, format and source; of talks also whether the model picks the right reply,
+    knows who it is, and remembers. --samples adds what sampled conversations are like.
     """
     _require({"zstandard"})
     from finetuning.errors import FinetuneError
@@ -103,6 +131,7 @@ def evaluate(
     plan = Plan(
         tuple(data), formats, floor, limit, threads or None, samples or (1 if show else 0), turns,
         seed, imitate, tuple(keep or ()),
+        None if measure is None else tuple(one.value for one in measure), tuple(drafts or (1,)),
     )  # fmt: skip
     try:
         found = candidate(model)

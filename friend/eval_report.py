@@ -28,6 +28,14 @@ _SAYINGS = {
 }
 
 
+_MEASURED = {
+    "pick": (0, "picks the reply", "hits_at_1"),
+    "who": (1, "knows who it is", "right"),
+    "memory": (2, "remembers", "remembered"),
+}
+"""Order, words and main figure of the measures of sense."""
+
+
 def show(report: Report, *, talks: bool) -> None:
     """Print the rows, the statistics of the sampled conversations and, if asked, these."""
     console = Console()
@@ -41,6 +49,8 @@ def show(report: Report, *, talks: bool) -> None:
             f"{floor['file']}, {floor['n_grams']:,} n-grams.",
             highlight=False,
         )
+    if report.sense:
+        console.print(_sense(report.sense))
     if report.sampled is not None:
         console.print(_statistics(report.sampled))
     if talks:
@@ -66,6 +76,27 @@ def _rows(file: str, rows: list[dict[str, Any]]) -> Table:
                 f"{row['word_perplexity']:.1f}",
                 f"{row['turns']:,}",
             )
+    return table
+
+
+def _sense(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, title="sense", title_justify="left")
+    table.add_column("measure")
+    table.add_column("format", no_wrap=True)
+    table.add_column("drafts", justify="right")
+    table.add_column("", justify="right")
+    table.add_column("of")
+    for row in sorted(rows, key=lambda one: _MEASURED[one["measure"]][0]):
+        _, words, share = _MEASURED[row["measure"]]
+        if row["measure"] == "pick":
+            of = f"{row['cases']} replies, {row['candidates']} candidates: {row['of']}"
+        elif row["measure"] == "who":
+            of = f"{row['answers']} answers to {row['questions']} questions"
+        else:
+            after = ", ".join(f"{one:.0%}" for one in row["after"].values())
+            of = f"{row['facts']} facts; after 0, 1, 2, 3 exchanges {after}"
+        drafts = str(row["drafts"]) if "drafts" in row else ""
+        table.add_row(words, row["format"], drafts, f"{row[share]:.1%}", Text(of))
     return table
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import numpy.typing as npt
 
 from finetuning.evaluation.score import Done, Spelled, by_length
 from lambda_inference.engine import State, load_engine
@@ -57,6 +58,45 @@ def bits_by_engine(
     return bits
 
 
+def bits_of_groups(
+    path: Path,
+    groups: Sequence[Sequence[Spelled]],
+    done: Done = lambda _: None,
+    *,
+    threads: int | None = None,
+) -> list[list[float]]:
+    """As `bits_by_engine`, for texts that begin alike: what a group's texts share is read once.
+
+    The texts of a group are the same up to the first counted token, and all is counted from there.
+
+    Raises:
+        ModelError: the file cannot be run.
+    """
+    engine = load_engine(path, kind="native", threads=threads)
+    assert isinstance(engine, NativeEngine)
+    try:
+        found = []
+        for group in groups:
+            found.append(_group_bits(engine, group))
+            done(sum(len(text.tokens) for text in group))
+        return found
+    finally:
+        engine.close()
+
+
+def _group_bits(engine: NativeEngine, texts: Sequence[Spelled]) -> list[float]:
+    known = int(np.argmax(texts[0].counted))
+    first, state = engine.forward(texts[0].tokens[:known].tolist(), None)
+    bits = []
+    for text in texts:
+        logits = first[None]
+        if len(text.tokens) > known + 1:
+            after, _ = engine.forward_each(text.tokens[known:-1].tolist(), state)
+            logits = np.concatenate((logits, after))
+        bits.append(_nats(logits, text.tokens[known:]) / math.log(2))
+    return bits
+
+
 def _bits(engine: NativeEngine, text: Spelled) -> float:
     nats = 0.0
     state: State | None = None
@@ -66,10 +106,14 @@ def _bits(engine: NativeEngine, text: Spelled) -> float:
         logits, state = engine.forward_each(text.tokens[start:end].tolist(), state)
         asked = text.counted[start + 1 : end + 1]
         logits = logits[asked]
-        wanted = text.tokens[start + 1 : end + 1][asked]
-        chosen = logits[np.arange(len(wanted)), wanted]
-        top = logits.max(axis=1, initial=-np.inf)
-        logits -= top[:, None]
-        np.exp(logits, out=logits)
-        nats += float(np.sum(np.log(logits.sum(axis=1, dtype=np.float64)) + top - chosen))
+        nats += _nats(logits, text.tokens[start + 1 : end + 1][asked])
     return nats / math.log(2)
+
+
+def _nats(logits: npt.NDArray[np.float32], wanted: npt.NDArray[np.int32]) -> float:
+    """Surprise at `wanted` [n], summed. Args: logits [n, vocabulary], which are overwritten."""
+    chosen = logits[np.arange(len(wanted)), wanted]
+    top = logits.max(axis=1, initial=-np.inf)
+    logits -= top[:, None]
+    np.exp(logits, out=logits)
+    return float(np.sum(np.log(logits.sum(axis=1, dtype=np.float64)) + top - chosen))

@@ -7,7 +7,7 @@ arXiv:1510.03055). Counted is how often the true reply has the highest one; chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,10 @@ from finetuning.evaluation.score import Spelled
 from lambda_inference.talk.prompt import PromptBuilder
 
 OTHERS = 19
-CASES = 400
+CASES = 250
 """Replies that are looked for, at most."""
-
-Bits = Callable[[Sequence[Spelled]], Sequence[float]]
-"""Bits of the counted tokens of each text, by some model."""
+BEFORE = 8
+"""Turns of the talk that are given, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,8 @@ def cases(conversations: Sequence[Conversation], *, seed: int = 0) -> list[Case]
                 f"Picking a reply takes {OTHERS} others, and the data holds {len(others)}. "
                 "Bring more conversations."
             )
-        found.append(Case(conversations[number].turns[:turn], (true, *others)))
+        first = max(0, turn - BEFORE + (turn - BEFORE) % 2)  # the user's
+        found.append(Case(conversations[number].turns[first:turn], (true, *others)))
     return found
 
 
@@ -81,15 +81,18 @@ def spelled(prompts: PromptBuilder, before: Sequence[str], reply: str) -> Spelle
     return Spelled(np.array(tokens, np.int32), np.arange(len(tokens)) >= known)
 
 
-def texts(prompts: PromptBuilder, asked: Sequence[Case]) -> list[Spelled]:
-    """What a model has to read: each reply after its talk, then each reply after nothing."""
-    after = [spelled(prompts, one.before, reply) for one in asked for reply in one.replies]
-    alone = [spelled(prompts, (), reply) for one in asked for reply in one.replies]
-    return [*after, *alone]
+def groups(prompts: PromptBuilder, asked: Sequence[Case]) -> list[list[Spelled]]:
+    """What a model has to read: a group a case of each reply after its talk, then after nothing."""
+    befores = [one.before for one in asked] + [()] * len(asked)
+    replies = [one.replies for one in asked] * 2
+    return [
+        [spelled(prompts, before, reply) for reply in some]
+        for before, some in zip(befores, replies, strict=True)
+    ]
 
 
-def picked(asked: Sequence[Case], bits: Sequence[float]) -> dict[str, Any]:
-    """The share of the cases whose true reply has the highest score. `bits`: those of `texts`."""
+def picked(asked: Sequence[Case], bits: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The share of the cases whose true reply has the highest score. `bits`: those of `groups`."""
     after, alone = np.array(bits, np.float64).reshape(2, len(asked), -1)
     scores = alone - after
     place = (scores[:, 1:] >= scores[:, :1]).sum(axis=1)

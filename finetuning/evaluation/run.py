@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,12 +20,27 @@ import numpy as np
 import numpy.typing as npt
 
 from finetuning.data.corpus import Conversation
-from finetuning.data.sources import read_one
+from finetuning.data.sources import Source, read_one, talks_at
+from finetuning.data.talk_text import read_talks
 from finetuning.errors import EvaluationError
 from finetuning.evaluation.native_bits import bits_by_engine
 from finetuning.evaluation.ngram import NGram
+from finetuning.evaluation.pick import Case
 from finetuning.evaluation.sampled import Exchange, Script, converse, scripts
 from finetuning.evaluation.score import Done, Spelled, spell, tally
+from finetuning.evaluation.sense import (
+    MEASURES,
+    BitsOfGroups,
+    Measure,
+    answered,
+    by_file,
+    in_one_go,
+    pick_cases,
+    picked,
+    remembered,
+    replies_needed,
+    tokens_of,
+)
 from finetuning.evaluation.statistics import statistics, words_of
 from finetuning.training.run_folder import MODEL as RUN_MODEL
 from lambda_inference.errors import ModelNotFound
@@ -32,6 +48,7 @@ from lambda_inference.gguf.checkpoint import SUFFIXES, checkpoint_in
 from lambda_inference.gguf.convert import Quantization, convert
 from lambda_inference.gguf.reader import read_info
 from lambda_inference.model import ModelDescription, describe, shipped_model
+from lambda_inference.settings import ServerSettings
 from lambda_inference.talk.prompt import PromptBuilder
 
 TORCH = "torch"
@@ -42,6 +59,7 @@ _SAMPLED = "Q8_0"  # what is served
 _BASE = "F32"  # what the others are compared with
 FLOOR_ORDER = 5
 
+Replying = Callable[..., dict[str, Any]]
 Watch = Callable[[str, int, int], None]
 """Told of a stage by name: how much is done, and of how much."""
 
@@ -64,9 +82,25 @@ class Plan:
     imitate: str | None = None
     """Of exports of channels, here and below: see `read_discord_export`."""
     keep: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] | None = None
+    """Of sense; None: all if the data is of talks."""
+    drafts: tuple[int, ...] = (1,)
+    """Drafts of which a reply is chosen where replies are judged: each number is tried."""
+
+    @property
+    def senses(self) -> tuple[Measure, ...]:
+        """What of sense is measured."""
+        if self.measures is not None:
+            return self.measures
+        return MEASURES if any(talks_at(path) for path in self.data) else ()
 
     def read(self, path: Path, report: Report) -> list[Conversation]:
-        """The conversations at `path`; the report is told what was left out."""
+        """The conversations at `path`, of talks those that no model learns from.
+
+        The report is told what was left out.
+        """
+        if (folder := talks_at(path)) is not None:
+            return Source([], read_talks(folder)).plain("test")
         return read_one(path, report.bad.append, imitate=self.imitate, keep=self.keep)
 
 
@@ -79,6 +113,7 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     floor: dict[str, Any] | None = None
     sampled: dict[str, Any] | None = None
+    sense: list[dict[str, Any]] = field(default_factory=list)
     talks: list[list[Exchange]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
@@ -86,6 +121,7 @@ class Report:
         """Ready for JSON."""
         document: dict[str, Any] = {"model": self.model, "weights": self.weights, "rows": self.rows}
         document |= {} if self.floor is None else {"floor": self.floor}
+        document |= {"sense": self.sense} if self.sense else {}
         return document | ({} if self.sampled is None else {"sampled": self.sampled})
 
 
@@ -142,7 +178,7 @@ def needs(found: Candidate, formats: Sequence[str]) -> set[str]:
             f"{found.description.weights.name} is {found.own}, and other formats are made from a "
             "checkpoint. Give the model's folder, or leave --format out."
         )
-    packages = {"torch"} if TORCH in formats else set()
+    packages = {"torch", "rwkv"} if TORCH in formats else set()
     return packages | ({"gguf"} if found.own is None else set())
 
 
@@ -160,6 +196,7 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
     parts = [_spread(found, plan.limit) for found in whole]
     texts = [spell(prompts, one) for part in parts for one in part]
     data = list(chain.from_iterable(whole))
+    cases = pick_cases(data, seed=plan.seed) if "pick" in plan.senses else {}
     said = scripts(data, plan.samples, plan.turns, seed=plan.seed)  # which may fail, so at once
 
     def measured(name: str, bits: Sequence[float]) -> None:
@@ -178,10 +215,16 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
                 if name == TORCH:
                     from finetuning.evaluation.torch_bits import bits_by_torch, load_model
 
-                    model = load_model(description.weights)
-                    measured(name, bits_by_torch(model, texts, done, threads=plan.threads))
+                    by_torch = partial(
+                        bits_by_torch, load_model(description.weights), threads=plan.threads
+                    )
+                    groups = in_one_go(by_torch)
+                    measured(name, by_torch(texts, done))
                 else:
+                    groups = by_file(file_of(name), plan.threads)
                     measured(name, bits_by_engine(file_of(name), texts, done, threads=plan.threads))
+            weights = description.weights if name == TORCH else file_of(name)
+            report.sense += _sense(name, weights, groups, cases, prompts, plan, watch)
         _compare(report.rows)
         if plan.floor is not None:
             name, bits = _floor(plan.floor, plan, prompts, texts, report, watch)
@@ -190,6 +233,31 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
             name = found.own or _SAMPLED
             _sample(file_of(name), name, said, data, plan, report, watch)
     return report
+
+
+def _sense(
+    name: str,
+    weights: Path,
+    bits: BitsOfGroups,
+    cases: dict[str, list[Case]],
+    prompts: PromptBuilder,
+    plan: Plan,
+    watch: Watch,
+) -> list[dict[str, Any]]:
+    """The measures of sense in one format, a row each."""
+    rows = []
+    if cases:
+        with _counted(watch, f"{name}: pick", tokens_of(cases, prompts)) as done:
+            rows += picked(cases, prompts, bits, done)
+    replying: dict[Measure, Replying] = {"who": answered, "memory": remembered}
+    for measure in (one for one in plan.senses if one in replying):
+        for drafts in plan.drafts:
+            stage = f"{name}: {measure}, {drafts} draft{'s' if drafts > 1 else ''}"
+            settings = ServerSettings(drafts=drafts)
+            with _counted(watch, stage, replies_needed()[measure]) as done:
+                row = replying[measure](weights, settings, seed=plan.seed, done=partial(done, 1))
+            rows.append({"drafts": drafts, **row})
+    return [{"format": name, **row} for row in rows]
 
 
 def _spread(found: Sequence[Conversation], limit: int | None) -> list[Conversation]:
@@ -216,11 +284,17 @@ def _files(found: Candidate) -> Iterator[Callable[[str], Path]]:
 
 @contextmanager
 def _watched(watch: Watch, stage: str, texts: Sequence[Spelled]) -> Iterator[Done]:
-    total, so_far = sum(len(text.tokens) for text in texts), 0
+    with _counted(watch, stage, sum(len(text.tokens) for text in texts)) as done:
+        yield done
 
-    def done(tokens: int) -> None:
+
+@contextmanager
+def _counted(watch: Watch, stage: str, total: int) -> Iterator[Done]:
+    so_far = 0
+
+    def done(count: int) -> None:
         nonlocal so_far
-        so_far += tokens
+        so_far += count
         watch(stage, so_far, total)
 
     watch(stage, 0, total)

@@ -123,12 +123,13 @@ def tally(conversations: Iterable[Conversation], bits: Iterable[float]) -> dict[
             len(turns),
             1,
         )
-        scores[_row_name(conversation)].add(score)
+        scores[row_name(conversation)].add(score)
         scores[ALL].add(score)
     return {name: scores[name] for name in sorted(scores, key=lambda name: (name == ALL, name))}
 
 
-def _row_name(conversation: Conversation) -> str:
+def row_name(conversation: Conversation) -> str:
+    """Its source, and its part if the source is reported by parts."""
     has_parts = conversation.source == "topical-chat" and conversation.sub
     name = f"{conversation.source}/{conversation.sub}" if has_parts else conversation.source
     return name or "no source named"
