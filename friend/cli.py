@@ -15,6 +15,7 @@ from friend import (
     eval_commands,
     finetune_commands,
     model_commands,
+    talks_commands,
 )
 
 if TYPE_CHECKING:
@@ -151,5 +152,6 @@ def _run(*names: str) -> None:
 deploy_commands.register(app)
 finetune_commands.register(app)
 eval_commands.register(app)
+talks_commands.register(app)
 app.add_typer(model_commands.app, name="model")
 app.add_typer(bench_commands.app, name="bench")

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from finetuning.data.talk_checks import never_said
+
 _QUESTIONS = Path(__file__).with_name("who_am_i.toml")
 _ANY_CASE = re.IGNORECASE
 
@@ -31,12 +33,11 @@ class Question:
 def questions() -> tuple[Question, ...]:
     """All questions."""
     content = tomllib.loads(_QUESTIONS.read_text("utf-8"))
-    never = tuple(re.compile(one, _ANY_CASE) for one in content["never"])
     return tuple(
         Question(
             one["asks"],
             re.compile(one["right"], _ANY_CASE),
-            (*never, *([re.compile(one["wrong"], _ANY_CASE)] if "wrong" in one else [])),
+            (*never_said(), *([re.compile(one["wrong"], _ANY_CASE)] if "wrong" in one else [])),
         )
         for one in content["question"]
     )

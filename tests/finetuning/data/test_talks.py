@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from finetuning.data.roughen import roughened
 from finetuning.data.sources import read_source
+from finetuning.data.talk_checks import faults
 from finetuning.data.talk_draws import TalkDraws, fill, plain
 from finetuning.data.talk_text import (
     BadTalk,
@@ -168,3 +169,38 @@ def test_talks_are_read_by_name_and_held_out_by_themselves(tmp_path: Path) -> No
     assert {one.source for one in source.plain("valid")} == {"talks", "patterns"}
     assert is_talks(shipped_talks())
     assert not is_talks(tmp_path)
+
+
+def test_the_shipped_talks_keep_the_rules(shipped: Talks) -> None:
+    assert list(faults(shipped)) == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ("My dog likes that too.", "claims"),
+        ("I live in Berlin.", "claims"),
+        ("I'm a human, of course.", "claims"),
+        ("I am 25 and happy.", "claims"),
+        ("Great! So great!", "exclamation"),
+        ("Caf\u00e9 it is.", "ASCII"),
+        ("- tea and cake.", "list"),
+        ("Use **both** hands.", "markdown"),
+        ("So you have a", "end is missing"),
+        ("word " * 31 + ".", "more than 30"),
+    ],
+)
+def test_a_reply_out_of_character_is_found(tmp_path: Path, reply: str, why: str) -> None:
+    talks = read_talks(folder_with(tmp_path, f"U: hi\nF: {reply}\n"))
+    (fault,) = faults(talks)
+    assert why in fault.why
+
+
+def test_a_quoted_claim_and_a_box_are_in_character(tmp_path: Path) -> None:
+    text = 'U: hi\nF: Say "I\'m a doctor" slowly.\n\nU: home?\nF: I live in a little box.\n'
+    assert list(faults(read_talks(folder_with(tmp_path, text)))) == []
+
+
+def test_a_talk_that_is_there_twice_is_found(tmp_path: Path) -> None:
+    (fault,) = faults(read_talks(folder_with(tmp_path, "U: hi\nF: ho.\n\nU: hi\nF: ho.\n")))
+    assert "twice" in fault.why
