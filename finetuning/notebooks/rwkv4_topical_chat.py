@@ -15,15 +15,16 @@
 # ---
 
 # %% [markdown]
-# # Fine-tune RWKV-4 430M (Pile) on Topical-Chat
+# # Make RWKV-4 430M (Pile) become friend
 #
 # The first friend was this model: RWKV-4 with 430 million weights, which had read the Pile (books,
 # code, the web) and then some 8,600 conversations in which two people chat about sports, music or
-# politics. This notebook makes it again, on a free GPU, and ends with one file that `friend chat`,
-# a Discord bot or an AWS Lambda function runs on a small CPU.
+# politics. This notebook makes it again, on a free GPU, and then gives it friend's character: last
+# it learns the talks that were written for friend. It ends with one file that `friend chat`, a
+# Discord bot or an AWS Lambda function runs on a small CPU.
 #
-# What happens: fetch the base model, fetch the conversations, train all weights gently, look at the
-# curve, measure, talk, take the file home.
+# What happens: fetch the base model, fetch the conversations, train all weights gently, first on
+# Topical-Chat and then on friend's talks, look at the curves, measure, talk, take the file home.
 #
 # In Colab choose **Runtime, Change runtime type, GPU** first. Without a GPU everything works as
 # well, only too slowly for a model of this size.
@@ -49,7 +50,8 @@ REPOSITORY = "https://github.com/OWNER/friend"  # put the address of your copy h
 KEEP_ON_DRIVE = False  # Colab only: keep everything in your Google Drive
 WORK = Path("friend-topical-chat")
 
-EPOCHS = 1.0  # passes over the conversations
+EPOCHS = 1.0  # passes over Topical-Chat
+TALK_EPOCHS = 3.0  # passes over friend's talks, each drawn anew
 PEAK_RATE = 1e-5
 ROW_LENGTH = 384  # tokens that the model reads at a stretch
 BATCH_SIZE = 8  # such rows a step
@@ -57,7 +59,7 @@ TESTED = 40  # conversations to measure with
 
 SMALL = os.environ.get("FRIEND_NOTEBOOK_SMALL") == "1"  # the automatic test, on made-up data
 if SMALL:
-    EPOCHS, PEAK_RATE, ROW_LENGTH, TESTED = 2.0, 1e-2, 64, 4
+    EPOCHS, TALK_EPOCHS, PEAK_RATE, ROW_LENGTH, TESTED = 2.0, 2.0, 1e-2, 64, 4
 
 # %% [markdown]
 # ## Installing friend
@@ -166,10 +168,12 @@ for name in ("train", "valid_freq", "test_freq"):
         DATA / f"{name}.json",
     )
 
-talks = json.loads((DATA / "train.json").read_text())
-print(f"{len(talks):,} conversations; the first begins:\n")
-for message in next(iter(talks.values()))["content"][:4]:
+conversations = json.loads((DATA / "train.json").read_text())
+print(f"{len(conversations):,} conversations; the first begins:\n")
+for message in next(iter(conversations.values()))["content"][:4]:
     print(f"{message['agent']}: {message['message']}")
+
+TALKS = small.talks(WORK / "talks") if SMALL else "talks"  # by name: those that come with friend
 
 # %% [markdown]
 # ## Before
@@ -203,7 +207,7 @@ QUESTIONS = ("hi friend", "do you like rap music?", "what did you do today?")
 chat(untaught, *QUESTIONS)
 
 # %% [markdown]
-# ## Training
+# ## Training, first on Topical-Chat
 #
 # Every conversation becomes `User: ...`, a blank line, `Friend: ...`, a blank line, and so on; every
 # turn counts, so that the model learns both to answer and what people say next. The conversations
@@ -239,23 +243,43 @@ run(
     "--data", DATA / "train.json", "--valid", DATA / "valid_freq.json",
     "--mixture", "topical-chat=1", "--epochs", EPOCHS, "--peak-rate", PEAK_RATE,
     "--row-length", ROW_LENGTH, "--batch-size", BATCH_SIZE, "--micro-batch", 1,
-    "--out", RUN, "--name", "friend-430m",
+    "--out", RUN, "--name", "chatty-430m",
 )  # fmt: skip
 
 # %% [markdown]
-# ## The curve
+# ## Then on friend's talks
+#
+# Topical-Chat teaches a model to chat; who it is, it learns here. The talks are some thousands of
+# everyday conversations, written to one character: a small program in a box, kind, curious, that
+# takes up what you said. They have roles, so the model learns to be friend and not the user. A third
+# of Topical-Chat stays beside them, lest it forget. What the run before learnt is where this one
+# begins.
+
+# %%
+FRIEND = WORK / "friend"
+run(
+    *friend, "finetune",
+    "--base", RUN, "--method", "full", "--data", TALKS, "--data", DATA / "train.json",
+    "--mixture", "topical-chat=0.3", "--epochs", TALK_EPOCHS, "--peak-rate", PEAK_RATE,
+    "--row-length", ROW_LENGTH, "--batch-size", BATCH_SIZE, "--micro-batch", 1,
+    "--out", FRIEND, "--name", "friend-430m",
+)  # fmt: skip
+
+# %% [markdown]
+# ## The curves
 #
 # The grey line is the loss of each step, the smooth one its running mean, the dots the loss on
 # conversations held out. While the dots fall, the model learns what carries over; when they rise, it
-# learns by heart. The numbers are in `curve.csv`.
+# learns by heart. The numbers are in `curve.csv`. First Topical-Chat, then the talks.
 
 # %%
 from matplotlib import pyplot as plt
 
-plt.figure(figsize=(9, 5.2))
-plt.imshow(plt.imread(RUN / "curve.png"))
-plt.axis("off")
-plt.show()
+for folder in (RUN, FRIEND):
+    plt.figure(figsize=(9, 5.2))
+    plt.imshow(plt.imread(folder / "curve.png"))
+    plt.axis("off")
+    plt.show()
 
 # %% [markdown]
 # ## Measuring
@@ -267,13 +291,15 @@ plt.show()
 # %%
 test = DATA / "test_freq.jsonl"
 with test.open("w") as file:
-    for talk in json.loads((DATA / "test_freq.json").read_text()).values():
-        said = [message["message"] for message in talk["content"]]
+    for one in json.loads((DATA / "test_freq.json").read_text()).values():
+        said = [message["message"] for message in one["content"]]
         print(json.dumps({"source": "topical-chat", "turns": said}), file=file)
 
-taught = RUN / "friend-430m.Q8_0.gguf"
+taught = FRIEND / "friend-430m.Q8_0.gguf"
 for model in (untaught, taught):
     run(*friend, "eval", "--data", test, "--limit", TESTED, "--model", model)
+if not SMALL:  # and whether it makes sense: picks the reply, knows who it is, remembers
+    run(*friend, "eval", "--data", "talks", "--model", taught)
 
 # %% [markdown]
 # ## After
@@ -300,11 +326,11 @@ while not SMALL and (line := input("you: ")):
 # FRIEND_MODEL_FILE=friend-430m.Q8_0.gguf friend chat
 # ```
 #
-# The folder `run/model` holds the same as float16 safetensors; a next fine-tuning can start there
-# (`--base run/model`).
+# The folder `friend/model` holds the same as float16 safetensors; a next fine-tuning can start there
+# (`--base friend/model`).
 
 # %%
-FILES = [taught, RUN / "curve.csv"]
+FILES = [taught, FRIEND / "curve.csv"]
 
 if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
     download = importlib.import_module("google.colab.files").download

@@ -15,7 +15,7 @@
 # ---
 
 # %% [markdown]
-# # Fine-tune RWKV-7 0.4B with LoRA
+# # Make RWKV-7 0.4B become friend, with LoRA
 #
 # RWKV-7 "Goose" World has read 2 trillion tokens in a hundred languages, and it knows the form
 # `User: ...`, `Assistant: ...` already. It needs no new manner, only a nudge towards chatting like a
@@ -33,12 +33,11 @@
 #
 # All of them are here. `REPOSITORY` is where friend's code is published. `MINE` may name files of
 # your own: chat lines (`.jsonl`), two columns (`.csv`, `.tsv`), or the export of a Slack or Discord
-# channel. While it is empty, Topical-Chat is used.
+# channel. While it is empty, the talks are used that were written for friend.
 
 # %%
 import importlib
 import importlib.util
-import json
 import os
 import shlex
 import shutil
@@ -57,11 +56,11 @@ EPOCHS = 1.0  # passes over the conversations
 PEAK_RATE = 1e-4
 RANK, ALPHA = 8, 32.0
 ROW_LENGTH = 512  # tokens that the model reads at a stretch
-TESTED = 40  # conversations to measure with
+TESTED = 200  # talks to measure with
 
 SMALL = os.environ.get("FRIEND_NOTEBOOK_SMALL") == "1"  # the automatic test, on made-up data
 if SMALL:
-    EPOCHS, PEAK_RATE, ROW_LENGTH, TESTED = 2.0, 3e-2, 64, 4
+    EPOCHS, PEAK_RATE, ROW_LENGTH, TESTED = 2.0, 3e-2, 64, 30
 
 # %% [markdown]
 # ## Installing friend
@@ -152,27 +151,18 @@ run(*friend, "model", "info", untaught)
 # %% [markdown]
 # ## The conversations
 #
-# Either your own, of which friend holds one in twenty apart to watch the loss on, or
-# [Topical-Chat](https://github.com/alexa/Topical-Chat) (Gopalakrishnan et al., 2019) with its own
-# split. Names in an export of a channel are replaced; lines that cannot be used are counted and
-# named.
+# Either your own, of which friend holds one in twenty apart to watch the loss on, or friend's talks:
+# some thousands of everyday conversations, written to one character, which come with the code and
+# are drawn anew each epoch. Names in an export of a channel are replaced; lines that cannot be used
+# are counted and named.
 
 # %%
 if MINE:
     data = [word for path in MINE for word in ("--data", path)]
     data += ["--imitate", IMITATE] if IMITATE else []
 else:
-    topical = WORK / "topical-chat"
-    if SMALL:
-        small.topical_chat(topical)
-    for name in ("train", "valid_freq", "test_freq"):
-        fetch(
-            "https://raw.githubusercontent.com/alexa/Topical-Chat/master/conversations/"
-            f"{name}.json",
-            topical / f"{name}.json",
-        )
-    data = ["--data", str(topical / "train.json"), "--valid", str(topical / "valid_freq.json")]
-    data += ["--mixture", "topical-chat=1"]
+    TALKS = str(small.talks(WORK / "talks") if SMALL else "talks")
+    data = ["--data", TALKS]
 
 # %% [markdown]
 # ## Before
@@ -214,7 +204,6 @@ chat(untaught, *QUESTIONS)
 # | `--peak-rate` | 1e-4 | ten times that of a full fine-tuning: the thin matrices begin at nothing |
 # | `--micro-batch` | 1 | rows computed at a time: memory only, the result is the same |
 # | `--row-length` | 512 | longer rows let the model look back further while it learns, and cost memory |
-# | `--mixture` | `topical-chat=1` | an epoch uses each conversation once; without it, twice |
 #
 # Which matrices get a companion can be chosen: `--lora-targets 'blocks.*.att.*'` leaves the
 # feed-forward halves alone, for instance.
@@ -256,20 +245,17 @@ plt.show()
 # %% [markdown]
 # ## Measuring
 #
-# Bits per byte on conversations that no part of this has seen (with files of your own there are none
-# left to measure on: the curve's dots have to do). Lower is better. Both files are measured as they
-# will be served, with weights of 8 bits.
+# On talks that no part of this has seen (with files of your own there are none left to measure on:
+# the curve's dots have to do): bits per byte, where lower is better, and how often the model picks
+# the right reply among twenty, says who it is, and remembers what it was told. Both files are
+# measured as they will be served, with weights of 8 bits.
 
 # %%
 taught = RUN / "friend-0.4b.Q8_0.gguf"
 if not MINE:
-    test = topical / "test_freq.jsonl"
-    with test.open("w") as file:
-        for talk in json.loads((topical / "test_freq.json").read_text()).values():
-            said = [message["message"] for message in talk["content"]]
-            print(json.dumps({"source": "topical-chat", "turns": said}), file=file)
+    measure = ["--measure", "pick"] if SMALL else []
     for model in (untaught, taught):
-        run(*friend, "eval", "--data", test, "--limit", TESTED, "--model", model)
+        run(*friend, "eval", "--data", TALKS, "--limit", TESTED, "--model", model, *measure)
 
 # %% [markdown]
 # ## After

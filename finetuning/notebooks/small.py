@@ -61,6 +61,19 @@ def topical_chat(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(talks), "utf-8")
 
 
+def talks(folder: Path) -> Path:
+    """A folder of talks, in their form: made-up conversations, and a pattern."""
+    (folder / "daily").mkdir(parents=True, exist_ok=True)
+    (folder / "slots.txt").write_text("thing: soup, bread, tea, snow\n", "utf-8")
+    written = [
+        f"U: {talk[0]['content']}\nF: {talk[1]['content']}\n"
+        for talk in sample_conversations(200, seed=3)
+    ]
+    written.append("U: i like {thing} | {thing} is nice\nF: You like {thing}.\n")
+    (folder / "daily/daily.txt").write_text("\n".join(written), "utf-8")
+    return folder
+
+
 def discord_export(path: Path) -> None:
     """A channel as DiscordChatExporter writes it: Ann asks, Bob answers, and speaks like a pirate.
 

@@ -17,7 +17,7 @@ from lambda_inference.settings import ModelSettings, ServerSettings
 
 FOLDER = Path(finetuning.notebooks.__file__).parent
 MADE = {
-    "rwkv4_topical_chat": ("friend-topical-chat/run/friend-430m.Q8_0.gguf", ""),
+    "rwkv4_topical_chat": ("friend-topical-chat/friend/friend-430m.Q8_0.gguf", ""),
     "rwkv7_lora": ("friend-lora/run/friend-0.4b.Q8_0.gguf", ""),
     "own_voice": ("friend-voice/base/small.gguf", "friend-voice/run/mine.safetensors"),
 }
