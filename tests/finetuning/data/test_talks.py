@@ -165,7 +165,7 @@ def test_talks_are_read_by_name_and_held_out_by_themselves(tmp_path: Path) -> No
     said: list[str] = []
     source = read_source([Path("talks")], said.append)
     assert source.talks is not None
-    assert "5,616 talks, 906 patterns" in said[0]
+    assert "9,673 talks, 906 patterns" in said[0]
     assert {one.source for one in source.plain("valid")} == {"talks", "patterns"}
     assert is_talks(shipped_talks())
     assert not is_talks(tmp_path)
