@@ -56,3 +56,31 @@ def mix_backward(
 ) -> None: ...
 def relu_square_forward(x: Tensor, y: Tensor, isa: str = "") -> None: ...
 def relu_square_backward(x: Tensor, dy: Tensor, dx: Tensor, isa: str = "") -> None: ...
+def operands_forward(
+    k: Tensor,
+    w: Tensor,
+    a: Tensor,
+    vectors: Tensor,
+    scale: float,
+    log_w: Tensor,
+    key: Tensor,
+    removed: Tensor,
+    added: Tensor,
+    isa: str = "",
+) -> None: ...
+def operands_backward(
+    k: Tensor,
+    w: Tensor,
+    a: Tensor,
+    vectors: Tensor,
+    scale: float,
+    dlog_w: Tensor,
+    dkey: Tensor,
+    dremoved: Tensor,
+    dadded: Tensor,
+    dk: Tensor,
+    dw: Tensor,
+    da: Tensor,
+    dvectors: Tensor,
+    isa: str = "",
+) -> None: ...

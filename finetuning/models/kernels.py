@@ -41,6 +41,11 @@ def native_mixes(x: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
     return _mixes if _fits(x) and on() else None
 
 
+def native_operands(k: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
+    """`operands` of rwkv7 by kernels for products like `k`, if there are any here."""
+    return _operands if _fits(k) and on() else None
+
+
 def native_relu_square(x: Tensor) -> Callable[[Tensor], Tensor] | None:
     """The square of what is above zero, by kernels for inputs like `x`, if there are any here."""
     return _relu_square if _fits(x, torch.float32, torch.bfloat16) and on() else None
@@ -153,3 +158,37 @@ class _NativeReluSquare(torch.autograd.Function):
         dx = torch.empty_like(x)
         _kernels.relu_square_backward(x, dy.contiguous(), dx, ctx.isa)
         return dx, None
+
+
+def _operands(
+    k: Tensor, w: Tensor, a: Tensor, vectors: Sequence[Tensor], scale: float, isa: str = ""
+) -> tuple[Tensor, ...]:
+    result: tuple[Tensor, ...]
+    result = _NativeOperands.apply(k, w, a, scale, isa, *vectors)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _NativeOperands(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, k: Tensor, w: Tensor, a: Tensor, scale: float, isa: str, *vectors: Tensor
+    ) -> tuple[Tensor, ...]:
+        k, w, a = (x.detach().contiguous() for x in (k, w, a))
+        vector = torch.cat([one.detach().view(1, -1) for one in vectors])
+        log_w, key, removed, added = (torch.empty_like(k) for _ in range(4))
+        _kernels.operands_forward(k, w, a, vector, scale, log_w, key, removed, added, isa)
+        ctx.save_for_backward(k, w, a, vector)
+        ctx.scale, ctx.isa = scale, isa
+        return log_w, key, removed, added
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        k, w, a, vector = ctx.saved_tensors
+        dlog_w, dkey, dremoved, dadded = (one.contiguous() for one in given)
+        dk, dw, da = (torch.empty_like(k) for _ in range(3))
+        dvector = torch.empty_like(vector)
+        _kernels.operands_backward(
+            k, w, a, vector, ctx.scale, dlog_w, dkey, dremoved, dadded, dk, dw, da, dvector, ctx.isa
+        )
+        return dk, dw, da, None, None, *dvector.view(4, 1, 1, -1)

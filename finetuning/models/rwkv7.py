@@ -35,7 +35,12 @@ from torch.nn import functional
 
 from finetuning.models.dropout import dropout, run_block
 from finetuning.models.fast_wkv7 import fast_wkv7
-from finetuning.models.kernels import native_mixes, native_relu_square, native_wkv7
+from finetuning.models.kernels import (
+    native_mixes,
+    native_operands,
+    native_relu_square,
+    native_wkv7,
+)
 
 CHUNK = 32
 """Steps a chunk. Decay is at least exp(-0.61) a step, so 32 keep all factors within 2^28."""
@@ -300,6 +305,21 @@ def relu_square(x: Tensor) -> Tensor:
     return torch.relu(x).square() if native is None else native(x)
 
 
+def operands(k: Tensor, w: Tensor, a: Tensor, vectors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """`log_w`, `k`, `a`, `b` of the recurrence.
+
+    Args: the products [B, T, H, N] for key, decay and rate; w0, a0, k_k, k_a, each [1, 1, C].
+    """
+    native = native_operands(k)
+    if native is not None:
+        return native(k, w, a, vectors, _LOG_DECAY_SCALE)
+    w0, a0, k_k, k_a = (vector.view(k.shape[2:]) for vector in vectors)
+    log_w = torch.sigmoid(w0 + w) * _LOG_DECAY_SCALE
+    rate = torch.sigmoid(a0 + a)
+    kk = functional.normalize(k * k_k, dim=-1)
+    return log_w, k * (1 + (rate - 1) * k_a), -kk, kk * rate
+
+
 class TimeMix(nn.Module):
     """The recurrent half of a block."""
 
@@ -360,19 +380,9 @@ class TimeMix(nn.Module):
             mix = _linear(_linear(xv, self.v1.t()), self.v2.t())
             v = v + (v_first - v) * torch.sigmoid(self.v0 + mix)
 
-        log_w = torch.sigmoid(self.w0 + w) * _LOG_DECAY_SCALE
-        rate = torch.sigmoid(self.a0 + a)
-        kk = functional.normalize((k * self.k_k).view(by_head), dim=-1)
-        k = k * (1 + (rate - 1) * self.k_a)
-        operands = Operands(
-            r.view(by_head),
-            log_w.view(by_head),
-            k.view(by_head),
-            v.view(by_head),
-            -kk,
-            kk * rate.view(by_head),
-        )
-        return operands, g, v_first
+        products = (k.view(by_head), w.view(by_head), a.view(by_head))
+        log_w, key, removed, added = operands(*products, (self.w0, self.a0, self.k_k, self.k_a))
+        return Operands(r.view(by_head), log_w, key, v.view(by_head), removed, added), g, v_first
 
     def finish(self, y: Tensor, r: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
         """All that comes after the recurrence. y, r, k, v [B, T, H, N] -> [B, T, C]."""

@@ -47,6 +47,16 @@ struct Mix {
     const float *x, *last, *mix;
 };
 
+// What the recurrence reads, from three products k, w, a [steps, heads, size] and four vectors
+// [heads, size] each: w0, a0, k_k, k_a.
+//   rate = sigmoid(a0 + a);  log_w = scale sigmoid(w0 + w);  kk = k k_k / |k k_k| by head
+//   key = k (1 + (rate - 1) k_a);   removed = -kk;   added = kk rate
+struct Operands {
+    int64_t steps, heads, size;
+    float scale;
+    const float *k, *w, *a, *vectors;
+};
+
 struct Kernels {
     const char* name;
     int64_t lanes;  // sizes of heads and widths are multiples of this
@@ -57,6 +67,10 @@ struct Kernels {
     // y = max(x, 0)^2 of `count` values, a multiple of the lanes; dx = 2 max(x, 0) dy.
     void (*relu_square_forward)(int64_t count, Either x, Either y);
     void (*relu_square_backward)(int64_t count, Either x, Either dy, Either dx);
+    // log_w, key, removed, added; their gradients; those of k, w, a, and of the vectors.
+    void (*operands_forward)(const Operands&, float* const out[4]);
+    void (*operands_backward)(const Operands&, const float* const dout[4], float* const d[3],
+                              float* dvectors);
 };
 
 extern const Kernels kernels_avx512;

@@ -11,7 +11,7 @@
 namespace friend_kernels {
 
 const Kernels kernels_avx512 = {"avx512", VW, wkv7_forward, wkv7_backward, mix_forward, mix_backward,
-    relu_square_forward, relu_square_backward};
+    relu_square_forward, relu_square_backward, operands_forward, operands_backward};
 
 }  // namespace friend_kernels
 #endif

@@ -180,6 +180,49 @@ void relu_square_gradient(const Any& x, const Any& dy, const Any& dx, const std:
     kernels.relu_square_backward(count, from, gradient, to);
 }
 
+Operands operands_of(const In4& k, const In4& w, const In4& a, const In& vectors, float scale) {
+    const auto batch = static_cast<int64_t>(k.shape(0)), time = static_cast<int64_t>(k.shape(1)),
+               heads = static_cast<int64_t>(k.shape(2)), size = static_cast<int64_t>(k.shape(3));
+    expect("w", w, {batch, time, heads, size});
+    expect("a", a, {batch, time, heads, size});
+    if (vectors.ndim() != 2) throw nb::value_error("vectors must have two dimensions");
+    expect("vectors", vectors, {4, heads * size});
+    return {batch * time, heads, size, scale, k.data(), w.data(), a.data(), vectors.data()};
+}
+
+void same_shape(const In4& like, std::initializer_list<const Out4*> others) {
+    for (const Out4* const other : others)
+        for (size_t i = 0; i < 4; ++i)
+            if (other->shape(i) != like.shape(i)) throw nb::value_error("results must be like k");
+}
+
+void operands(const In4& k, const In4& w, const In4& a, const In& vectors, float scale,
+              const Out4& log_w, const Out4& key, const Out4& removed, const Out4& added,
+              const std::string& isa) {
+    const Operands p = operands_of(k, w, a, vectors, scale);
+    same_shape(k, {&log_w, &key, &removed, &added});
+    const Kernels& kernels = table(p.size, isa);
+    float* const out[4] = {log_w.data(), key.data(), removed.data(), added.data()};
+    nb::gil_scoped_release release;
+    kernels.operands_forward(p, out);
+}
+
+void operands_gradient(const In4& k, const In4& w, const In4& a, const In& vectors, float scale,
+                       const In4& dlog_w, const In4& dkey, const In4& dremoved,
+                       const In4& dadded, const Out4& dk, const Out4& dw, const Out4& da,
+                       const Out& dvectors, const std::string& isa) {
+    const Operands p = operands_of(k, w, a, vectors, scale);
+    same_shape(k, {&dk, &dw, &da});
+    for (const In4* const one : {&dlog_w, &dkey, &dremoved, &dadded})
+        if (one->size() != k.size()) throw nb::value_error("gradients must be like k");
+    if (dvectors.size() != vectors.size()) throw nb::value_error("dvectors must be like vectors");
+    const Kernels& kernels = table(p.size, isa);
+    const float* const dout[4] = {dlog_w.data(), dkey.data(), dremoved.data(), dadded.data()};
+    float* const d[3] = {dk.data(), dw.data(), da.data()};
+    nb::gil_scoped_release release;
+    kernels.operands_backward(p, dout, d, dvectors.data());
+}
+
 }  // namespace
 }  // namespace friend_kernels
 
@@ -202,4 +245,9 @@ NB_MODULE(_kernels, m) {
           "dmix"_a, "isa"_a = "");
     m.def("relu_square_forward", &relu_square, "x"_a, "y"_a, "isa"_a = "");
     m.def("relu_square_backward", &relu_square_gradient, "x"_a, "dy"_a, "dx"_a, "isa"_a = "");
+    m.def("operands_forward", &operands, "k"_a, "w"_a, "a"_a, "vectors"_a, "scale"_a, "log_w"_a,
+          "key"_a, "removed"_a, "added"_a, "isa"_a = "");
+    m.def("operands_backward", &operands_gradient, "k"_a, "w"_a, "a"_a, "vectors"_a, "scale"_a,
+          "dlog_w"_a, "dkey"_a, "dremoved"_a, "dadded"_a, "dk"_a, "dw"_a, "da"_a, "dvectors"_a,
+          "isa"_a = "");
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor
 
-from finetuning.models import kernels
+from finetuning.models import kernels, rwkv7
 from finetuning.models.rwkv7 import CHUNK, RWKV7, RWKV7Shape, initialize, wkv7_recurrent
 
 ISAS = kernels._kernels.supported_isas()
@@ -200,3 +201,29 @@ def test_arrays_of_another_type_are_refused() -> None:
         kernels._kernels.relu_square_forward(x, x.bfloat16())
     with pytest.raises(ValueError, match=r"last must be \[1, 64\]"):
         kernels._kernels.mix_forward(x, x[0], x[0, :1], [x])
+
+
+@pytest.mark.parametrize(("isa", "size"), [*((isa, 64) for isa in ISAS), ("", 8)])
+@pytest.mark.parametrize("no_keys", [False, True])
+def test_operands_and_their_gradients_equal_pytorchs(
+    isa: str, size: int, no_keys: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 5, 3, size)] * 3 + [(1, 1, 3 * size)] * 4
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    if no_keys:
+        inputs[0] *= 0
+    goals = torch.randn(4, 2, 5, 3, size, generator=generator)
+    monkeypatch.setenv(kernels.SWITCH, "0")
+
+    def by_kernels(k: Tensor, w: Tensor, a: Tensor, vectors: list[Tensor]) -> Sequence[Tensor]:
+        return kernels._operands(k, w, a, vectors, rwkv7._LOG_DECAY_SCALE, isa)
+
+    results = []
+    for form, dtype in ((rwkv7.operands, torch.float64), (by_kernels, torch.float32)):
+        given = [x.to(dtype).requires_grad_() for x in inputs]
+        made = form(*given[:3], given[3:])
+        total = sum((x * goal).sum() for x, goal in zip(made, goals, strict=True))
+        results.append((*made, *torch.autograd.grad(total, given)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(other, one.float()) or relative_error(one, other) < 2e-6
