@@ -1,9 +1,10 @@
 """Many replies at once: the engine's steps, each with a token or more of whoever waits for it.
 
-One thread runs the steps while there is work. Before each it lets every reply draw from what the
-last one gave, so replies join and leave between two steps, and a slow client or one that went away
-keeps nobody waiting. A step takes the next token of every reply that is being written, and as much
-of the prompts as leaves the words flowing; so a long prompt is read in slices.
+A reply that has the engine to itself is made in the thread that asks for it. As soon as there are
+others, one thread runs the steps of all of them. Before each step it lets every reply draw from
+what the last one gave, so replies join and leave between two steps, and a slow client or one that
+went away keeps nobody waiting. A step takes the next token of every reply that is being written,
+and as much of the prompts as leaves the words flowing; so a long prompt is read in slices.
 
 What a reply gets does not depend on who is beside it: the engine gives every sequence the same bits
 in any company (`Engine.forward_batch`).
@@ -48,24 +49,61 @@ class Scheduler:
         self._lock = threading.Lock()
         self._arrived: list[_Job] = []
         self._working = False
+        """Whether the thread that serves many is running."""
+        self._single = False
+        """Whether a reply is being made by itself."""
         self._token_seconds = _FIRST_GUESS
         self.load = Load()
 
     def run(self, steps: Steps, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """The events of a reply, made beside the others. Leaving the iterator ends it."""
         job = _Job(steps, cancelled)
+        try:
+            if self._begin_single():
+                yield from self._make_single(job)
+            if not job.done:
+                self._join(job)
+                while (event := job.events.get()) is not None:
+                    if isinstance(event, Exception):
+                        raise event
+                    yield event
+        finally:
+            job.left = True
+
+    def _begin_single(self) -> bool:
+        with self._lock:
+            if self._working or self._single:
+                return False
+            self._single = True
+            return True
+
+    def _make_single(self, job: _Job) -> Iterator[Event]:
+        """Until it ends, or until there are others to be made with."""
+        shared = False
+        try:
+            while not (job.done or self._working):
+                job.advance()
+                while not job.events.empty():
+                    event = job.events.get()
+                    if isinstance(event, Exception):
+                        raise event
+                    if event is not None:
+                        yield event
+                if job.rows and not self._working:
+                    self._step([job])
+            shared = not job.done
+        finally:
+            with self._lock:
+                self._single = False
+            if not shared:
+                job.close()
+
+    def _join(self, job: _Job) -> None:
         with self._lock:
             self._arrived.append(job)
             if not self._working:
                 self._working = True
                 threading.Thread(target=self._work, name="decode", daemon=True).start()
-        try:
-            while (event := job.events.get()) is not None:
-                if isinstance(event, Exception):
-                    raise event
-                yield event
-        finally:
-            job.left = True
 
     def _work(self) -> None:
         jobs: list[_Job] = []
@@ -125,12 +163,13 @@ class Scheduler:
 
     def _note(self, chosen: Sequence[tuple[_Row, int]], seconds: float) -> None:
         tokens = sum(size for _, size in chosen)
-        if tokens >= _LEAST_TOKENS:
-            self._token_seconds += (seconds / tokens - self._token_seconds) / 4
-        self.load.steps += 1
-        self.load.sequences += len(chosen)
-        self.load.tokens += tokens
-        self.load.seconds += seconds
+        with self._lock:
+            if tokens >= _LEAST_TOKENS:
+                self._token_seconds += (seconds / tokens - self._token_seconds) / 4
+            self.load.steps += 1
+            self.load.sequences += len(chosen)
+            self.load.tokens += tokens
+            self.load.seconds += seconds
 
 
 def shares(left: Sequence[int], budget: int) -> list[int]:
@@ -217,6 +256,11 @@ class _Job:
         """End it with what went wrong in the engine."""
         if not self.done:
             self._end(error)
+
+    def close(self) -> None:
+        """End it without a word, where no thread has it."""
+        self.done = True
+        self._steps.close()
 
     def _answer(self) -> Fed | None:
         if not self.rows:

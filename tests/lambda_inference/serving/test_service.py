@@ -18,7 +18,7 @@ from lambda_inference.serving.service import HttpRequest, HttpResponse, Service
 from lambda_inference.settings import ModelSettings, ServerSettings
 from lambda_inference.states.cache import StateCache
 from lambda_inference.talk.generate import Generator
-from lambda_inference.talk.prompt import PromptBuilder
+from lambda_inference.talk.prompt import Message, PromptBuilder
 from tests.lambda_inference.scripted import ScriptedEngine
 
 CHAT = "/v1/chat/completions"
@@ -278,23 +278,24 @@ def wait_until(condition: Any) -> None:
 def test_first_come_first_served(folder: Path) -> None:
     bench = Bench(folder, parallel=1, queue=9)
     bench.engine.go.clear()
-    order: list[int] = []
+    assert bench.host.model is not None
+    build = bench.host.model.prompts.build
+    prompts = [build([Message("user", f"hi {number}")]).turns[0] for number in range(5)]
+    statuses: list[int] = []
     threads = []
     slots = bench.service._slots
     for number in range(5):
         body = {"messages": [{"role": "user", "content": f"hi {number}"}], "max_tokens": 1}
-
-        def ask(body: Any = body, number: int = number) -> None:
-            assert bench.post(body).status == 200
-            order.append(number)
-
-        threads.append(threading.Thread(target=ask))
+        threads.append(
+            threading.Thread(target=lambda b=body: statuses.append(bench.post(b).status))
+        )
         threads[-1].start()
         wait_until(lambda n=number: slots.running + slots.waiting == n + 1)
     bench.engine.go.set()
     for thread in threads:
         thread.join(10)
-    assert order == sorted(order)
+    assert statuses == [200] * 5
+    assert [call for call in bench.engine.calls if call in prompts] == prompts
 
 
 def test_a_reply_in_the_queue_past_its_time_is_504(folder: Path) -> None:
