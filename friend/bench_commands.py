@@ -28,6 +28,17 @@ def engine(context: typer.Context) -> None:
     main(context.args)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def many(context: typer.Context) -> None:
+    """Tokens a second and waits of 1 to 16 conversations at once. See its --help."""
+    from benchmarks.many import main
+
+    main(context.args)
+
+
 @app.command()
 def history(
     model: Annotated[Path | None, typer.Option(help="Model file; empty: the shipped one.")] = None,
