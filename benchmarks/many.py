@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, quantiles
+from statistics import mean, median, quantiles
 from typing import Any
 
 import httpx
@@ -119,7 +119,7 @@ def _row(
     return Row(
         model, server, threads, conversations, drafts,
         tokens_s=sum(one.tokens for one in replies) / drafts / seconds,
-        reply_s=mean(one.whole for one in replies),
+        reply_s=median(one.whole for one in replies),
         first_word_s=cuts[9],
         first_word_p95_s=cuts[18],
         most_over_mean=waits[-1] / mean(waits),

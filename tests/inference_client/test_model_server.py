@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(inference_client.__file__).parents[1]
 KEY = "a-long-random-key"
-FEW = SamplingOptions(max_tokens=12, seed=7, temperature=0.7)
+FEW = SamplingOptions(max_tokens=12, seed=7, temperature=0.7, extra={"best_of": 1})
 
 
 @asynccontextmanager
