@@ -149,7 +149,9 @@ async def ask(function: LambdaEmulator, number: int, prompt: int = PROMPT_TOKENS
     words = [_WORDS[(number + at * (number + 1)) % len(_WORDS)] for at in range(prompt)]
     message = ChatMessage("user", " ".join(words[_TEMPLATE_TOKENS:]))
     options = SamplingOptions(
-        max_tokens=REPLY_TOKENS, seed=1, extra={"logit_bias": {str(n): -100 for n in range(4)}, "best_of": 1}
+        max_tokens=REPLY_TOKENS,
+        seed=1,
+        extra={"logit_bias": {str(n): -100 for n in range(4)}, "best_of": 1},
     )
     first: float | None = None
     async with client(function) as model:

@@ -46,7 +46,9 @@ def conversation(number: int, turns: int) -> list[ChatMessage]:
 async def first_token(function: LambdaEmulator, said: list[ChatMessage]) -> tuple[float, int]:
     """Seconds to it, and the tokens that were cached."""
     options = SamplingOptions(
-        max_tokens=2, seed=1, extra={"logit_bias": {str(n): -100 for n in range(4)}, "best_of": 1}
+        max_tokens=2,
+        seed=1,
+        extra={"logit_bias": {str(n): -100 for n in range(4)}, "best_of": 1},
     )
     async with client(function) as model:
         begun = time.perf_counter()
