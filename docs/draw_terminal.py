@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 WIDTH, HEIGHT = 76, 15
-LINES = ("hi friend!", "do you like music?", "what do you listen to?")
+LINES = ("hi friend!", "my dog is sick today", "what is your name?")
 _SESSION = f"friend-picture-{os.getpid()}"
 
 
