@@ -43,10 +43,11 @@ def read_source(
     Raises:
         CorpusError: see `read_all`; or there are two folders of talks.
     """
-    folders = [found for path in paths if (found := talks_at(path)) is not None]
+    places = [(path, talks_at(path)) for path in paths]
+    folders = [folder for _, folder in places if folder is not None]
     if len(folders) > 1:
         raise CorpusError("Give one folder of talks; put the texts of both into one.")
-    others = [path for path in paths if talks_at(path) is None]
+    others = [path for path, folder in places if folder is None]
     conversations = read_all(others, say, imitate=imitate, keep=keep)
     if not folders:
         return Source(conversations)

@@ -15,7 +15,7 @@ import numpy as np
 
 from finetuning.data.corpus import Conversation
 from finetuning.errors import EvaluationError
-from finetuning.evaluation.score import Spelled
+from finetuning.evaluation.score import Spelled, spell_turns
 from lambda_inference.talk.prompt import PromptBuilder
 
 OTHERS = 19
@@ -70,15 +70,8 @@ def cases(conversations: Sequence[Conversation], *, seed: int = 0) -> list[Case]
 
 def spelled(prompts: PromptBuilder, before: Sequence[str], reply: str) -> Spelled:
     """A conversation with `reply` at its end, of which that and its end are counted."""
-    template = prompts.template
-    labels = [prompts.tokens(label) for label in (template.user, template.assistant)]
-    tokens = list(prompts.start)
-    for index, turn in enumerate(before):
-        tokens += [*labels[index % 2], *prompts.body(template.words(turn)), *prompts.separator]
-    tokens += labels[1]
-    known = len(tokens)
-    tokens += [*prompts.body(template.words(reply)), *prompts.separator]
-    return Spelled(np.array(tokens, np.int32), np.arange(len(tokens)) >= known)
+    said = [(index % 2 == 1, turn, False) for index, turn in enumerate(before)]
+    return spell_turns(prompts, [*said, (True, reply, True)])
 
 
 def groups(prompts: PromptBuilder, asked: Sequence[Case]) -> list[list[Spelled]]:

@@ -25,21 +25,20 @@ from finetuning.data.talk_text import read_talks
 from finetuning.errors import EvaluationError
 from finetuning.evaluation.native_bits import bits_by_engine
 from finetuning.evaluation.ngram import NGram
-from finetuning.evaluation.pick import Case
 from finetuning.evaluation.sampled import Exchange, Script, converse, scripts
 from finetuning.evaluation.score import Done, Spelled, spell, tally
 from finetuning.evaluation.sense import (
     MEASURES,
     BitsOfGroups,
     Measure,
+    Picking,
     answered,
     by_file,
     in_one_go,
-    pick_cases,
     picked,
+    pickings,
     remembered,
     replies_needed,
-    tokens_of,
 )
 from finetuning.evaluation.statistics import statistics, words_of
 from finetuning.training.run_folder import MODEL as RUN_MODEL
@@ -196,7 +195,7 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
     parts = [_spread(found, plan.limit) for found in whole]
     texts = [spell(prompts, one) for part in parts for one in part]
     data = list(chain.from_iterable(whole))
-    cases = pick_cases(data, seed=plan.seed) if "pick" in plan.senses else {}
+    picking = pickings(data, prompts, seed=plan.seed) if "pick" in plan.senses else []
     said = scripts(data, plan.samples, plan.turns, seed=plan.seed)  # which may fail, so at once
 
     def measured(name: str, bits: Sequence[float]) -> None:
@@ -224,7 +223,7 @@ def run(found: Candidate, plan: Plan, watch: Watch = lambda *_: None) -> Report:
                     groups = by_file(file_of(name), plan.threads)
                     measured(name, bits_by_engine(file_of(name), texts, done, threads=plan.threads))
             weights = description.weights if name == TORCH else file_of(name)
-            report.sense += _sense(name, weights, groups, cases, prompts, plan, watch)
+            report.sense += _sense(name, weights, groups, picking, plan, watch)
         _compare(report.rows)
         if plan.floor is not None:
             name, bits = _floor(plan.floor, plan, prompts, texts, report, watch)
@@ -239,16 +238,15 @@ def _sense(
     name: str,
     weights: Path,
     bits: BitsOfGroups,
-    cases: dict[str, list[Case]],
-    prompts: PromptBuilder,
+    picking: Sequence[Picking],
     plan: Plan,
     watch: Watch,
 ) -> list[dict[str, Any]]:
     """The measures of sense in one format, a row each."""
     rows = []
-    if cases:
-        with _counted(watch, f"{name}: pick", tokens_of(cases, prompts)) as done:
-            rows += picked(cases, prompts, bits, done)
+    if picking:
+        with _counted(watch, f"{name}: pick", sum(one.tokens for one in picking)) as done:
+            rows += picked(picking, bits, done)
     replying: dict[Measure, Replying] = {"who": answered, "memory": remembered}
     for measure in (one for one in plan.senses if one in replying):
         for drafts in plan.drafts:

@@ -44,15 +44,21 @@ class Spelled:
 
 def spell(prompts: PromptBuilder, conversation: Conversation) -> Spelled:
     """A conversation from its first turn to its last, the first speaker as the user."""
+    turns = enumerate(conversation.turns)
+    return spell_turns(prompts, ((index % 2 == 1, turn, True) for index, turn in turns))
+
+
+def spell_turns(prompts: PromptBuilder, turns: Iterable[tuple[bool, str, bool]]) -> Spelled:
+    """Turns one after the other: whether the assistant speaks, the words, whether they count."""
     template = prompts.template
     labels = [prompts.tokens(label) for label in (template.user, template.assistant)]
     tokens = list(prompts.start)
     counted = [False] * len(tokens)
-    for index, turn in enumerate(conversation.turns):
-        label = labels[index % 2]
+    for own, turn, counts in turns:
+        label = labels[own]
         asked = (*prompts.body(template.words(turn)), *prompts.separator)
         tokens += (*label, *asked)
-        counted += [False] * len(label) + [True] * len(asked)
+        counted += [False] * len(label) + [counts] * len(asked)
     if counted and counted[0]:
         raise EvaluationError(
             "This model's template has no label before a turn, so nothing predicts the first word."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from finetuning.data.corpus import Conversation
+from finetuning.data.talk_draws import PATTERNS
 from finetuning.evaluation import memory, pick, who_am_i
 from finetuning.evaluation.native_bits import bits_of_groups
 from finetuning.evaluation.sampled import Script, converse
@@ -51,25 +53,38 @@ def pick_cases(conversations: Iterable[Conversation], *, seed: int) -> dict[str,
     return {
         name: pick.cases(some, seed=seed)
         for name, some in sorted(by_name.items())
-        if len(some) >= _FEWEST and name != "patterns"
+        if len(some) >= _FEWEST and name != PATTERNS
     }
 
 
-def picked(
-    cases: dict[str, list[pick.Case]], prompts: PromptBuilder, bits: BitsOfGroups, done: Done
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Picking:
+    """The cases of a source, and what a model has to read for them."""
+
+    of: str
+    cases: list[pick.Case]
+    groups: list[list[Spelled]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its texts."""
+        return sum(len(text.tokens) for group in self.groups for text in group)
+
+
+def pickings(
+    conversations: Iterable[Conversation], prompts: PromptBuilder, *, seed: int
+) -> list[Picking]:
+    """What picking takes, spelled once for every format."""
+    found = pick_cases(conversations, seed=seed)
+    return [Picking(name, cases, pick.groups(prompts, cases)) for name, cases in found.items()]
+
+
+def picked(asked: Iterable[Picking], bits: BitsOfGroups, done: Done) -> list[dict[str, Any]]:
     """A row a source: how often the true reply is picked."""
     return [
-        {"measure": "pick", "of": name}
-        | pick.picked(asked, bits(pick.groups(prompts, asked), done))
-        for name, asked in cases.items()
+        {"measure": "pick", "of": one.of} | pick.picked(one.cases, bits(one.groups, done))
+        for one in asked
     ]
-
-
-def tokens_of(cases: dict[str, list[pick.Case]], prompts: PromptBuilder) -> int:
-    """Tokens of all texts that picking reads."""
-    every = (pick.groups(prompts, asked) for asked in cases.values())
-    return sum(len(text.tokens) for groups in every for group in groups for text in group)
 
 
 def answered(
