@@ -63,16 +63,14 @@ def error_from_answer(
             status=status,
             request_id=request_id,
         )
-    words = said.message.replace(secret, "***") if secret else said.message
     after = retry_after(headers.get("retry-after"), now or datetime.now(UTC))
-    return _error(status, said, words, after, request_id)
+    return _error(status, said, after, request_id, secret)
 
 
 def error_in_stream(
     said: ServerError, *, request_id: str, secret: str | None = None
 ) -> InferenceError:
     """What an error object means that came with, or after, a success by status."""
-    words = said.message.replace(secret, "***") if secret else said.message
     status = int(said.code) if said.code and said.code.isascii() and said.code.isdigit() else None
     if status is None or not 400 <= status <= 599:
         kind = f"{said.type} {said.code}".lower()
@@ -84,7 +82,7 @@ def error_in_stream(
             status = 401
         else:
             status = 500
-    return _error(status, said, words, None, request_id)
+    return _error(status, said, None, request_id, secret)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -108,8 +106,9 @@ def retry_after(value: str | None, now: datetime) -> float | None:
 
 
 def _error(
-    status: int, said: ServerError, words: str, after: float | None, request_id: str
+    status: int, said: ServerError, after: float | None, request_id: str, secret: str | None
 ) -> InferenceError:
+    words = said.message.replace(secret, "***") if secret else said.message
     detail = f": {words}" if words else "."
     too_long = _is_about_length(status, said)
     if status == 429 and said.code == "insufficient_quota":

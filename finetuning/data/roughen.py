@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from finetuning.data.chance import one_of
+
 _WORD = re.compile(r"[A-Za-z']+")
 _SHORT = {
     "you": "u", "are": "r", "your": "ur", "you're": "youre", "please": "pls", "thanks": "thx",
@@ -80,7 +82,7 @@ def _misspelt(line: str, random: np.random.Generator, keep: Collection[str]) -> 
     words = [found for found in _WORD.finditer(line) if len(found[0]) > 3 and found[0] not in kept]
     if not words:
         return line
-    found = words[int(random.integers(len(words)))]
+    found = one_of(words, random)
     word, at = found[0], int(random.integers(1, len(found[0]) - 1))
     kind = random.random()
     if kind < 0.4:
@@ -95,7 +97,7 @@ def _misspelt(line: str, random: np.random.Generator, keep: Collection[str]) -> 
 def _with_more(line: str, random: np.random.Generator, _: Collection[str]) -> str:
     if line[-1:] in "?)(" or len(line) > 80:
         return line
-    return line.rstrip(".!") + _AFTER[int(random.integers(len(_AFTER)))]
+    return line.rstrip(".!") + one_of(_AFTER, random)
 
 
 _CHANGES: tuple[tuple[float, Change], ...] = (

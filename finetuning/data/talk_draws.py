@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from finetuning.data.chance import one_of
 from finetuning.data.corpus import Conversation
 from finetuning.data.roughen import roughened
 from finetuning.data.talk_text import NAME, SLOT, Talk, Talks
@@ -75,10 +76,10 @@ class TalkDraws:
         said = filled(talk, self._talks.fillers, random, values)
         if self._asides and _asks_back(talk) and random.random() < _APART:
             for _ in range(int(random.integers(1, 4))):
-                other = self._asides[int(random.integers(len(self._asides)))]
+                other = one_of(self._asides, random)
                 said[-1:-1] = filled(other, self._talks.fillers, random, values)
         while self._more and random.random() < _JOINED:
-            other = self._more[int(random.integers(len(self._more)))]
+            other = one_of(self._more, random)
             said += filled(other, self._talks.fillers, random, values)
         keep = tuple(values.values())
         turns = [text for user, friend in said for text in (roughened(user, random, keep), friend)]
@@ -115,7 +116,7 @@ def filled(
         if slot not in values:
             values[slot] = _filler(slot.rstrip("0123456789"), fillers, random, values)
     lines = [
-        fill(line[int(random.integers(len(line)))], values, is_reply=index % 2 == 1)
+        fill(one_of(line, random), values, is_reply=index % 2 == 1)
         for index, line in enumerate(talk.lines)
     ]
     return list(zip(lines[::2], lines[1::2], strict=True))
@@ -152,15 +153,13 @@ def _filler(
     if kind in _NAMES and random.random() < _MADE_UP:
         return _made_up_name(random)
     choice = [word for word in fillers[kind] if word not in taken.values()] or fillers[kind]
-    return choice[int(random.integers(len(choice)))]
+    return one_of(choice, random)
 
 
 def _made_up_name(random: np.random.Generator) -> str:
     """A name that nobody has: what was told must be copied, not recognized."""
     parts = [
-        sounds[int(random.integers(len(sounds)))]
-        for _ in range(int(random.integers(1, 3)))
-        for sounds in _SOUNDS
+        one_of(sounds, random) for _ in range(int(random.integers(1, 3))) for sounds in _SOUNDS
     ]
     return "".join(parts).capitalize()
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from finetuning.data.chance import one_of
+
 BETWEEN = (0, 1, 2, 3)
 """Exchanges between the telling and the asking back."""
 
@@ -77,17 +79,13 @@ class Told:
 def tellings(count: int, *, seed: int = 0) -> list[Told]:
     """`count` of them for each number of exchanges between."""
     random = np.random.default_rng([seed, 3])
-
-    def one_of(texts: Sequence[str]) -> str:
-        return texts[int(random.integers(len(texts)))]
-
     found = []
     for between in BETWEEN:
         for number in range(count):
             told, asked, facts = _FACTS[number % len(_FACTS)]
-            fact = one_of(facts)
+            fact = one_of(facts, random)
             asides = [_ASIDES[at] for at in random.permutation(len(_ASIDES))[:between]]
-            says = (one_of(told).format(fact), *asides, one_of(asked))
+            says = (one_of(told, random).format(fact), *asides, one_of(asked, random))
             found.append(Told(says, fact, between))
     return found
 
