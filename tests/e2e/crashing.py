@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from bot import texts
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
 
     from tests.e2e.harness import Running
 
-COMMANDS = ["reset", "forget me", "again", "about", ""]
-"""What is asked for in words; "" is a bare mention."""
+ANSWERS = {
+    "reset": texts.RESET_DONE,
+    "forget me": texts.forgot(1),
+    "again": "I heard: plums",
+    "about": texts.ABOUT,
+    "": texts.LISTENING,
+}
+"""What is asked for in words ("" is a bare mention), and what friend says after "plums"."""
 
 
 def dies_before_it_acts(running: Running[Any], patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import structlog
 from bot import texts
 from bot.errors import StoreFailed
 from tests.e2e.crashing import (
-    COMMANDS,
+    ANSWERS,
     dies_before_it_acts,
     dies_within_the_deed,
     make_old,
@@ -40,17 +40,7 @@ async def said_of(stage: Stage, said: Message, expected: int = 1) -> list[str]:
     return [message.content for message in probe()]
 
 
-def expected_of(command: str) -> str:
-    return {
-        "reset": texts.RESET_DONE,
-        "forget me": texts.forgot(1),
-        "again": "I heard: plums",
-        "about": texts.ABOUT,
-        "": texts.LISTENING,
-    }[command]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ANSWERS)
 async def test_25_killed_after_the_deed_it_is_said_by_the_next_process(
     stage: Stage, general: Channel, alice: User, command: str
 ) -> None:
@@ -63,11 +53,11 @@ async def test_25_killed_after_the_deed_it_is_said_by_the_next_process(
             asked = await discord.say(general, alice, f"{discord.bot.mention} {command}".strip())
             await running.heard(2)
     async with stage.bot() as running:
-        assert await said_of(stage, asked) == [expected_of(command)]
+        assert await said_of(stage, asked) == [ANSWERS[command]]
         await discord.redeliver(asked)
         await running.idle()
         await stage.ask(general, alice, "and now?")
-    assert await said_of(stage, asked) == [expected_of(command)]
+    assert await said_of(stage, asked) == [ANSWERS[command]]
     left = [] if command in {"reset", "forget me"} else ["user: plums", "assistant: I heard: plums"]
     assert stage.prompt() == [*left, "user: and now?"]
 
@@ -85,7 +75,7 @@ async def test_25_killed_within_the_deed_it_is_done_when_friend_is_back(
             asked = await discord.say(general, alice, f"{discord.bot.mention} {command}".strip())
             await discord.wait_until(lambda: broke)
     async with stage.bot():
-        assert await said_of(stage, asked) == [expected_of(command)]
+        assert await said_of(stage, asked) == [ANSWERS[command]]
 
 
 async def test_25_again_keeps_the_old_answer_until_the_new_one_is_there(

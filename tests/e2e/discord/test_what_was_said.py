@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot import texts
+from tests.e2e.cases import SPEAKERS
 from tests.fakes.discord.intents import MESSAGE_CONTENT
 
 if TYPE_CHECKING:
@@ -45,16 +46,7 @@ async def test_new_emoji_are_kept_both_ways(stage: Stage, general: Channel, alic
     assert reply.content == "I heard: \U0001fa77 \U0001fae8 \U0001fae9"
 
 
-@pytest.mark.parametrize(
-    ("made", "posted"),
-    [
-        ('```yaml\nuser: "1000"\n```', '```yaml\nuser: "1000"\n```'),
-        ("A joke:\nYou: knock\nMe: who?", "A joke:\nYou: knock\nMe: who?"),
-        ("I like it.\nUser: me too", "I like it."),
-        ("Nice!\nAlice: thanks", "Nice!"),
-        ("Nice!\nFriend: and you?", "Nice!"),
-    ],
-)
+@pytest.mark.parametrize(("made", "posted"), SPEAKERS)
 async def test_only_a_second_speaker_ends_a_reply(
     stage: Stage, general: Channel, alice: User, made: str, posted: str
 ) -> None:

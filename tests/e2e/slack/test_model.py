@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.cases import LENGTHS, UNLIMITED
 from tests.fakes.strict import (
     alternating_roles,
-    characters,
     llama_cpp_length,
-    openai_length,
-    own_length,
     plain_names,
-    tokens,
 )
 
 if TYPE_CHECKING:
@@ -25,17 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-UNLIMITED = {"FRIEND_ACCESS_PERSON_PER_MINUTE": "0", "FRIEND_ACCESS_CHANNEL_PER_MINUTE": "0"}
 
-
-@pytest.mark.parametrize(
-    ("length", "limit", "count"),
-    [
-        (own_length, 3000, tokens),
-        (openai_length, 1000, characters),
-        (llama_cpp_length, 1000, characters),
-    ],
-)
+@pytest.mark.parametrize(("length", "limit", "count"), LENGTHS)
 async def test_1_direct_messages_past_the_models_context_go_on(
     stage: Stage,
     alice: User,

@@ -12,7 +12,7 @@ from bot import texts
 from bot.errors import StoreFailed
 from bot.platforms.slack.outlet import SlackOutlet
 from tests.e2e.crashing import (
-    COMMANDS,
+    ANSWERS,
     dies_before_it_acts,
     dies_within_the_deed,
     make_old,
@@ -40,17 +40,7 @@ async def said_in(stage: Stage, root: Message, expected: int) -> list[str]:
     return [message.text for message in found()]
 
 
-def expected_of(command: str) -> str:
-    return {
-        "reset": texts.RESET_DONE,
-        "forget me": texts.forgot(1),
-        "again": "I heard: plums",
-        "about": texts.ABOUT,
-        "": texts.LISTENING,
-    }[command]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ANSWERS)
 async def test_25_killed_after_the_deed_it_is_said_by_the_next_process(
     stage: Stage, general: Channel, alice: User, command: str
 ) -> None:
@@ -65,7 +55,7 @@ async def test_25_killed_after_the_deed_it_is_said_by_the_next_process(
             asked = await slack.say(general, alice, mention, thread=root)
             await slack.wait_delivered()
     async with stage.bot() as running:
-        assert await said_in(stage, root, 2) == ["I heard: plums", expected_of(command)]
+        assert await said_in(stage, root, 2) == ["I heard: plums", ANSWERS[command]]
         await slack.redeliver(asked)
         await running.idle()
         await slack.say(general, alice, "and now?", thread=root)
@@ -88,7 +78,7 @@ async def test_25_killed_within_the_deed_it_is_done_at_redelivery(
         with pytest.MonkeyPatch.context() as patch:
             broke = dies_within_the_deed(patch)
             await slack.say(general, alice, f"{slack.bot.mention} {command}".strip(), thread=root)
-            assert await said_in(stage, root, 2) == ["I heard: plums", expected_of(command)]
+            assert await said_in(stage, root, 2) == ["I heard: plums", ANSWERS[command]]
     assert broke
 
 
